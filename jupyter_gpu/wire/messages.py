@@ -1,0 +1,421 @@
+"""The messages that travel between client, gateway, agent and kernel.
+
+Each message is a frozen :class:`msgspec.Struct`, tagged with its class name. Bytes that are large or many
+travel beside the message as out-of-band buffers (see :mod:`jupyter_gpu.wire.codec`); a struct refers to
+them by position, never by value.
+
+Who speaks what::
+
+    client  <-> gateway   RPC websocket          Hello ... Failed, SessionChanged
+    client  <-> gateway   link websocket         notices (PeerAttached ...) beside opaque link frames
+    agent   <-> gateway   worker websocket       WorkerHello, Assign, Release beside opaque link frames
+    client  <-> agent     link, CONTROL lane     Interrupt, KernelExited
+    client  <-> kernel    link, DATA lane        KernelHello, RunCell ... CellDone, Jupyter, Chunk ...
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+#: Spoken by this release. A peer of another number is refused with both numbers in the error.
+PROTOCOL = 1
+
+
+class Message(msgspec.Struct, frozen=True, tag=True, omit_defaults=True, kw_only=True):
+    """Base of everything that is sent."""
+
+
+# ---------------------------------------------------------------- plain records, carried inside messages
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Base of the parts of messages that are never sent alone."""
+
+
+class Versions(Record):
+    """What must agree at both ends before a pickle may travel."""
+
+    software: str
+    python: str  #: "3.11.7"
+    cloudpickle: str
+    ipykernel: str = ""
+    platform: str = ""
+
+
+class Wanted(Record):
+    """One entry of ``gpu=H100:2,A100``: a type (upper case; "ANY" and "CPU" are types) and how many."""
+
+    type: str
+    count: int = 1
+
+
+class Gpu(Record):
+    """One GPU as the gateway's inventory knows it. ``memory`` is in bytes."""
+
+    uuid: str
+    type: str  #: short and upper case: "H100"
+    name: str  #: as NVML says it: "NVIDIA H100 80GB HBM3"
+    memory: int
+    index: int = 0
+    simulated: bool = False
+    session_id: str = ""  #: who has it; empty: free
+
+
+class SessionState(str, Enum):
+    QUEUED = "queued"
+    STARTING = "starting"
+    READY = "ready"
+    BUSY = "busy"
+    IDLE = "idle"
+    HIBERNATED = "hibernated"
+    LOST = "lost"
+    ENDED = "ended"
+
+
+class SessionInfo(Record):
+    """A session as people see it. Times are seconds since the epoch."""
+
+    session_id: str
+    key: str
+    state: SessionState
+    label: str  #: "H100", "2 × H100 (simulated)", "CPU": what the summary line begins with
+    created: float
+    gpus: list[Gpu] = []
+    worker_id: str = ""
+    pid: int = 0
+    queue_position: int = 0  #: 1 is next; 0 when not queued
+    idle: float = 0.0  #: seconds without a cell after which the session ends; 0: never
+    versions: Versions | None = None
+    reason: str = ""  #: why it is lost or ended
+    warm: bool = False  #: a standby worker was taken, none was started
+
+
+class ErrorRecord(Record):
+    """A :class:`jupyter_gpu.wire.errors.JupyterGpuError` on its way."""
+
+    code: str
+    fields: dict[str, str | int | float | bool | None | list[str]] = {}
+
+
+# ---------------------------------------------------------------- RPC: client <-> gateway
+
+
+class Hello(Message):
+    """First message on the RPC websocket."""
+
+    protocol: int
+    versions: Versions
+
+
+class Welcome(Message):
+    protocol: int
+    software: str
+    gateway_id: str
+    own: bool  #: a gateway of the user's own: paths and interpreters of this machine mean the same there
+    simulated: bool = False
+
+
+class OpenSession(Message):
+    """Find the session of this key, or create it. Answered at once by ``Opened``; progress by ``SessionChanged``."""
+
+    id: int
+    key: str
+    wanted: list[Wanted]
+    idle: float = 0.0
+    cwd: str = ""  #: honoured by a gateway of the user's own only
+    interpreter: str = ""  #: likewise: the Python to run in; empty: the gateway's
+    env: dict[str, str] = {}
+    owner: str = ""  #: whom status shows: notebook name or path
+
+
+class Opened(Message):
+    id: int
+    session: SessionInfo
+    created: bool
+
+
+class SessionChanged(Message):
+    """Pushed to the clients that opened the session, at each change of state."""
+
+    session: SessionInfo
+
+
+class ListSessions(Message):
+    id: int
+
+
+class Sessions(Message):
+    id: int
+    sessions: list[SessionInfo]
+
+
+class StopSession(Message):
+    id: int
+    session_id: str
+    kill: bool = False  #: at once (SIGKILL) instead of after the kernel was asked
+
+
+class GetInventory(Message):
+    id: int
+
+
+class Inventory(Message):
+    id: int
+    gpus: list[Gpu]
+    warnings: list[str] = []
+
+
+class Done(Message):
+    id: int
+
+
+class Failed(Message):
+    """An answer that is an error. ``id`` 0: no request caused it, and the connection closes after it."""
+
+    id: int
+    error: ErrorRecord
+
+
+# ---------------------------------------------------------------- notices beside a link, from the gateway
+
+
+class PeerAttached(Message):
+    """The other end's websocket is connected: begin to resume."""
+
+
+class PeerDetached(Message):
+    reason: str = ""
+
+
+class SessionEnded(Message):
+    error: ErrorRecord
+
+
+# ---------------------------------------------------------------- agent <-> gateway
+
+
+class WorkerHello(Message):
+    protocol: int
+    worker_id: str
+    pid: int  #: of the agent
+    kernel_pid: int
+    versions: Versions
+    session_id: str = ""  #: set when it comes back after a cut
+
+
+class Assign(Message):
+    """The worker belongs to this session from here on."""
+
+    session_id: str
+    env: dict[str, str] = {}  #: CUDA_VISIBLE_DEVICES and the like, set before anything can initialise CUDA
+    cwd: str = ""
+    label: str = ""
+
+
+class Assigned(Message):
+    session_id: str
+
+
+class Release(Message):
+    """End: the kernel is asked to shut down (``kill``: is killed), then the agent exits."""
+
+    kill: bool = False
+
+
+class Activity(Message):
+    """Agent to gateway: the kernel became busy or idle. All that the gateway knows about cells."""
+
+    busy: bool
+
+
+class WorkerFailed(Message):
+    error: ErrorRecord
+
+
+# ---------------------------------------------------------------- client <-> agent, CONTROL lane
+
+
+class Interrupt(Message):
+    """SIGINT to the kernel's process group."""
+
+
+class KernelExited(Message):
+    """The kernel process is gone. ``code`` as in ``os.waitstatus_to_exitcode``: negative is a signal."""
+
+    code: int
+    detail: str = ""
+
+
+# ---------------------------------------------------------------- variables
+
+
+class BufferRef(msgspec.Struct, frozen=True, array_like=True):
+    """A buffer of a snapshot. ``inline`` is its position among the buffers of the message that carries the
+    snapshot; -1: it is a chunk, known by its digest, that was sent before or that the peer has."""
+
+    digest: bytes
+    size: int
+    inline: int = -1
+
+
+class Snapshot(Record):
+    """A set of variables, pickled together (one memo), big buffers apart."""
+
+    serial: int
+    names: list[str] = []
+    deleted: list[str] = []
+    stream: BufferRef | None = None  #: the pickle stream; None: no value travels
+    buffers: list[BufferRef] = []  #: pickle-5 out-of-band buffers in the order of the stream
+    modules: dict[str, str] = {}  #: module -> version ("" unknown) that the stream refers to
+    forget: list[int] = []  #: serials of which the sender no longer keeps objects
+
+
+class CannotTravel(Record):
+    """A value that could not be pickled: where, what, why."""
+
+    name: str
+    path: str  #: "model.layers[3].lock"
+    type: str
+    reason: str
+
+
+class HandleInfo(Record):
+    """What the local stand-in shows of a value that stays remote."""
+
+    name: str
+    type: str
+    text: str
+    html: str = ""
+    shape: list[int] | None = None
+    dtype: str = ""
+    device: str = ""
+    size: int = -1  #: bytes; -1: unknown
+    why: str = ""  #: "keep=", or why it could not come back
+
+
+class CellNames(Record):
+    """Names as compilation shows them (``jupyter_gpu.sync.names``)."""
+
+    loads: list[str] = []
+    stores: list[str] = []
+    deletes: list[str] = []
+    star: bool = False  #: import *, exec, eval, magics: more names may be touched than these
+
+
+# ---------------------------------------------------------------- client <-> kernel, DATA lane
+
+
+class KernelHello(Message):
+    """The kernel's first message on a link."""
+
+    pid: int
+    versions: Versions
+    cwd: str
+
+
+class RunCell(Message):
+    """Apply ``snapshot``, run ``code`` as a real cell, send back what changed.
+
+    Outputs come as ``Jupyter`` messages (iopub and stdin), whose parent msg_id is ``run_id``; the last message is
+    ``CellDone``. status, execute_input and execute_reply are not sent: ``CellDone`` says all of it.
+    """
+
+    run_id: str
+    code: str
+    execution_count: int
+    silent: bool = False
+    store_history: bool = True
+    allow_stdin: bool = True
+    metadata: bytes = b"{}"  #: JSON, of the local execute_request (cellId, ...)
+    snapshot: Snapshot | None = None
+    names: CellNames = CellNames()
+    stubs: list[str] = []  #: names that exist at the client, were not sent and may be fetched
+    out: list[str] | None = None  #: None: all that changed
+    keep: list[str] = []
+
+
+class RemoteError(Record):
+    """User code failed. ``traceback`` is what IPython would have printed, line by line, with ANSI colours."""
+
+    ename: str
+    evalue: str
+    traceback: list[str]
+    pickled: BufferRef | None = None  #: the exception itself, if it can travel
+
+
+class CellDone(Message):
+    """``status``: "ok", "error" (``error`` set), "refused" (``refused`` set: nothing ran, nothing changed)."""
+
+    run_id: str
+    status: str
+    execution_count: int
+    seconds: float = 0.0  #: of the user's code alone
+    apply_seconds: float = 0.0
+    collect_seconds: float = 0.0
+    error: RemoteError | None = None
+    refused: ErrorRecord | None = None
+    snapshot: Snapshot | None = None
+    handles: list[HandleInfo] = []
+    stuck: list[CannotTravel] = []  #: changed remotely, could not come back, and is a handle now
+    warnings: list[str] = []
+    payload: bytes = b"[]"  #: JSON: the payloads of the execute_reply (set_next_input, page, ...)
+    has_result: bool = False  #: the snapshot carries the displayed value under the name "_"
+
+
+class Applied(Message):
+    """The client took over (or could not) the snapshot of this serial; until then the kernel keeps it as not sent."""
+
+    serial: int
+    ok: bool = True
+    reason: str = ""
+
+
+class Jupyter(Message):
+    """A message of Jupyter's own protocol. Its four JSON parts (header, parent_header, metadata, content) and then its
+    binary buffers are the out-of-band buffers of this message, untouched."""
+
+    channel: str  #: "iopub", "stdin", "shell", "control"
+
+
+class Offer(Message):
+    """"Which of these chunks do you lack?" Answered by ``Want``, which says so by position."""
+
+    id: int
+    digests: list[bytes]
+    sizes: list[int]
+
+
+class Want(Message):
+    id: int
+    positions: list[int]
+
+
+class Chunk(Message):
+    """One chunk; its bytes are the only out-of-band buffer."""
+
+    digest: bytes
+
+
+class Fetch(Message):
+    """Kernel to client: values of these names, now (the backstop). Client to kernel: the value of a handle."""
+
+    id: int
+    names: list[str]
+
+
+class Fetched(Message):
+    """``snapshot`` lacks those names that could not be found or sent; ``stuck`` says why."""
+
+    id: int
+    snapshot: Snapshot | None = None
+    stuck: list[CannotTravel] = []
+
+
+AnyMessage = (
+    Hello | Welcome | OpenSession | Opened | SessionChanged | ListSessions | Sessions | StopSession | GetInventory | Inventory
+    | Done | Failed | PeerAttached | PeerDetached | SessionEnded | WorkerHello | Assign | Assigned | Release | Activity
+    | WorkerFailed | Interrupt | KernelExited | KernelHello | RunCell | CellDone | Applied | Jupyter | Offer | Want | Chunk
+    | Fetch | Fetched
+)
