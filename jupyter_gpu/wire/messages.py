@@ -13,6 +13,8 @@ Who speaks what::
     client  <-> kernel    link, DATA lane        KernelHello, RunCell ... CellDone, Jupyter, Chunk ...
 """
 
+# mypy takes the structs for dataclasses, and does not know that msgspec hands "frozen" down.
+# mypy: disable-error-code="misc"
 from __future__ import annotations
 
 from enum import Enum
