@@ -40,7 +40,7 @@ async def dial(url: str | Address, path: str, token: str, *, timeout: float = 10
             connection = await unix_connect(address.socket, address.at(path), **options)
         else:
             connection = await connect(address.at(path), **options)
-    except (OSError, EOFError, asyncio.TimeoutError, WebSocketException) as error:
+    except (OSError, EOFError, ValueError, asyncio.TimeoutError, WebSocketException) as error:  # ValueError: websockets 14, of a bad answer
         raise explain(error, address, path, timeout) from error
     if connection.subprotocol != SUBPROTOCOL:
         await connection.close()

@@ -298,4 +298,5 @@ _UNREADABLE = (1002, 1007, 1009)
 
 
 def _why(connection: ClientConnection) -> str:
-    return connection.close_reason or f"the connection was closed ({connection.close_code})"
+    protocol = connection.protocol  # the connection has these only from websockets 15 on
+    return protocol.close_reason or f"the connection was closed ({protocol.close_code})"

@@ -73,4 +73,3 @@ def no_delay(connection: Connection) -> None:
     sock: Any = connection.transport.get_extra_info("socket")
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-

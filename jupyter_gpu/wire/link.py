@@ -131,7 +131,6 @@ class Link:
             # All that came, held or not: the peer may begin behind it.
             seen = self._in[0].seen, self._in[1].seen
             out.append([frames.resume(self.epoch, self.peer_epoch, seen, not self._resumed)])
-            self._held = self._held and (seen[1],)
         if not self._resumed:
             return out
         left = self.max_payload if limit is None else limit

@@ -336,6 +336,7 @@ class RunCell(Message):
     stubs: list[str] = []  #: names that exist at the client, were not sent and may be fetched
     out: list[str] | None = None  #: None: all that changed
     keep: list[str] = []
+    sources: dict[str, int] = {}  #: relative path of a local .py file -> position of its source among the buffers
 
 
 class RemoteError(Record):
@@ -363,6 +364,7 @@ class CellDone(Message):
     stuck: list[CannotTravel] = []  #: changed remotely, could not come back, and is a handle now
     warnings: list[str] = []
     payload: bytes = b"[]"  #: JSON: the payloads of the execute_reply (set_next_input, page, ...)
+    diverged: list[str] = []  #: changed remotely and not sent back (``out=``): the notebook's own value holds
     has_result: bool = False  #: the snapshot carries the displayed value under the name "_"
 
 

@@ -1,4 +1,4 @@
-"""So that the tests of this folder find ``relay``: with importmode=importlib nothing else puts it on the path."""
+"""So that the tests of this folder find ``misbehaving_relay``: with importmode=importlib nothing else puts it on the path."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from relay import TOKEN, answer, relaying
+from misbehaving_relay import TOKEN, answer, relaying
 
 from jupyter_gpu.transport.dial import dial
 from jupyter_gpu.transport.envelope import SUBPROTOCOL
@@ -56,7 +56,12 @@ def test_no_proxy_is_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> 
     [
         (answer(HTTPStatus.UNAUTHORIZED), "/v1/rpc", TokenRefused, "JUPYTER_GPU_TOKEN"),
         (answer(HTTPStatus.FORBIDDEN), "/v1/rpc", TokenRefused, "token"),
-        (answer(HTTPStatus.UPGRADE_REQUIRED, b"jupyter-gpu.v7\n"), "/v1/rpc", ProtocolMismatch, "speaks jupyter-gpu.v7, this side jupyter-gpu.v1"),
+        (
+            answer(HTTPStatus.UPGRADE_REQUIRED, b"jupyter-gpu.v7\n"),
+            "/v1/rpc",
+            ProtocolMismatch,
+            "speaks jupyter-gpu.v7, this side jupyter-gpu.v1",
+        ),
         (answer(HTTPStatus.UPGRADE_REQUIRED, Sec_WebSocket_Protocol="jupyter-gpu.v8"), "/v1/rpc", ProtocolMismatch, "jupyter-gpu.v8"),
         (answer(HTTPStatus.NOT_FOUND), "/v1/sessions/s-1/link", SessionNotFound, "s-1"),
         (answer(HTTPStatus.NOT_FOUND), "/v1/rpc", GatewayUnreachable, "HTTP 404"),
@@ -98,11 +103,16 @@ async def saying(said: bytes | None) -> AsyncIterator[str]:
             writer.write(said)
             await asyncio.sleep(0)
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        handled.set()
 
+    handled = asyncio.Event()
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
     try:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
+        await handled.wait()
         server.close()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from relay import TOKEN, Relay, answer, relaying, say
+from misbehaving_relay import TOKEN, Relay, answer, relaying, say
 from websockets.asyncio.client import ClientConnection
 
 from jupyter_gpu.transport.dial import dial
@@ -86,7 +86,9 @@ class End:
 
 
 @contextlib.asynccontextmanager
-async def two_ends(a_options: dict[str, Any] | None = None, b_options: dict[str, Any] | None = None, **relay_options: Any) -> AsyncIterator[tuple[Relay, End, End]]:
+async def two_ends(
+    a_options: dict[str, Any] | None = None, b_options: dict[str, Any] | None = None, **relay_options: Any
+) -> AsyncIterator[tuple[Relay, End, End]]:
     async with relaying(**relay_options) as relay:
         a, b = End(relay, "a", **(a_options or {})), End(relay, "b", **(b_options or {}))
         try:

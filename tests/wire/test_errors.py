@@ -77,7 +77,10 @@ def test_wordings_that_depend_on_fields() -> None:
     assert "torch 2.1" in str(errors.ModuleMissing(module="torch", here="2.2", there="2.1"))
     assert "no module" in str(errors.ModuleMissing(module="torch", here="2.2"))
     assert "because of" not in str(errors.ValueCannotTravel(name="x", path="x", type="lock"))
-    assert "known" not in str(errors.UnknownOption(option="gpus", known=["gpu"])) and "gpu" in errors.UnknownOption(option="g", known=["gpu"]).hint
+    assert (
+        "known" not in str(errors.UnknownOption(option="gpus", known=["gpu"]))
+        and "gpu" in errors.UnknownOption(option="g", known=["gpu"]).hint
+    )
 
 
 def test_the_root_can_stand_alone() -> None:

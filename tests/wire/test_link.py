@@ -210,6 +210,7 @@ def test_the_file_is_used_and_read_again_after_a_cut() -> None:
     b.acknowledge()
     exchange(b, a)
     assert a.backlog == a.spool.disk == a.spool.memory == 0
+    a.close()
 
 
 def test_limits_of_what_is_taken() -> None:
@@ -254,7 +255,9 @@ def test_a_peer_that_lost_its_state_breaks_the_link_for_good(make: Callable[[Lin
     a.close()
 
 
-def data(number: int, flags: int = ONLY, chunk: bytes = b"", total: int = 0, lane: Lane = Lane.DATA, seen: tuple[int, int] = (0, 0)) -> bytes:
+def data(
+    number: int, flags: int = ONLY, chunk: bytes = b"", total: int = 0, lane: Lane = Lane.DATA, seen: tuple[int, int] = (0, 0)
+) -> bytes:
     return frames.data_header(lane, number, seen, flags, total) + chunk
 
 

@@ -22,7 +22,14 @@ class Network:
 
     def __init__(self, max_frame: int, window: int, ack_frames: int, memory: int, disk: int) -> None:
         self.links = [
-            Link(spool=Spool(memory=memory, disk=disk), max_frame=max_frame, window=window, max_payload=200, ack_frames=ack_frames, epoch=side + 1)
+            Link(
+                spool=Spool(memory=memory, disk=disk),
+                max_frame=max_frame,
+                window=window,
+                max_payload=200,
+                ack_frames=ack_frames,
+                epoch=side + 1,
+            )
             for side in (0, 1)
         ]
         self.wire: list[list[bytes]] = [[], []]

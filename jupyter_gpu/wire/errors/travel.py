@@ -1,0 +1,90 @@
+"""A value or a module that cannot go along. Nothing ran."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from .base import JupyterGpuError, because, listed
+
+
+class TravelError(JupyterGpuError):
+    """A value or a module cannot go along; nothing ran."""
+
+
+@dataclass(kw_only=True, eq=False)
+class ValueCannotTravel(TravelError):
+    """``path`` leads to the culprit inside the variable ("model.layers[3].lock"); ``others`` are further paths."""
+
+    code = "travel.value"
+    name: str
+    path: str
+    type: str
+    reason: str = ""
+    others: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def sentence(self) -> str:
+        inside = "" if self.path in ("", self.name) else f" because of {self.path}"
+        text = f"The variable {self.name!r} cannot be sent{inside} (a {self.type}){because(self.reason)}"
+        if self.others:
+            text += f" Nor can: {listed(self.others)}."
+        return text
+
+    @property
+    def hint(self) -> str:
+        return "Nothing ran. Create it inside the remote cell, or name in in= only what the cell needs."
+
+
+@dataclass(kw_only=True, eq=False)
+class ModuleMissing(TravelError):
+    """``here`` and ``there`` are versions; ``there`` is empty where the module is missing altogether."""
+
+    code = "travel.module"
+    module: str
+    here: str = ""
+    there: str = ""
+
+    @property
+    def sentence(self) -> str:
+        here = f" {self.here}" if self.here else ""
+        if self.there:
+            return f"The worker has {self.module} {self.there}, but a variable was made with {self.module}{here}."
+        return f"The worker has no module {self.module!r}, which a variable needs (here it is {self.module}{here})."
+
+    @property
+    def hint(self) -> str:
+        version = f"=={self.here}" if self.here else ""
+        return f"Nothing ran. Install it there: `%pip install {self.module.split('.')[0]}{version}` in a remote cell."
+
+
+@dataclass(kw_only=True, eq=False)
+class PythonMismatch(TravelError):
+    """``what`` is "Python", "cloudpickle", ..."""
+
+    code = "travel.python"
+    what: str
+    here: str
+    there: str
+
+    @property
+    def sentence(self) -> str:
+        return f"The worker runs {self.what} {self.there}, this notebook {self.what} {self.here}: variables cannot go between them."
+
+    @property
+    def hint(self) -> str:
+        return f"Nothing ran. Start the notebook with {self.what} {self.there}, or the worker with {self.what} {self.here}."
+
+
+@dataclass(kw_only=True, eq=False)
+class SnapshotRefused(TravelError):
+    code = "travel.snapshot"
+    reason: str
+
+    @property
+    def sentence(self) -> str:
+        return f"The variables could not be taken over{because(self.reason)}"
+
+    @property
+    def hint(self) -> str:
+        return "No variable was changed. Run the cell again; `%remote stop` first gives you a fresh session."

@@ -1,0 +1,216 @@
+"""The part of a worker that talks to the gateway: a process of its own, so that a cell that holds the GIL costs no connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+from jupyter_gpu.transport.dial import dial
+from jupyter_gpu.transport.driver import LinkDriver
+from jupyter_gpu.transport.envelope import notice
+from jupyter_gpu.wire.codec import BytesLike, decode, encode, size_of
+from jupyter_gpu.wire.errors import JupyterGpuError, WorkerDied
+from jupyter_gpu.wire.link import Lane, Link
+from jupyter_gpu.wire.messages import PROTOCOL, Activity, AnyMessage, Assign, Assigned, Interrupt, KernelExited, Release, WorkerFailed, WorkerHello
+from jupyter_gpu.wire.spool import Spool
+
+from . import versions
+from .pipe import ASSIGN, BUSY, HEADER, IDLE, PAYLOAD, FrameParser
+
+_log = logging.getLogger(__name__)
+
+#: Bytes on their way to the kernel beyond which the client waits.
+_FULL = 4 << 20
+#: Seconds that a kernel gets to end by itself.
+_GRACE = 3.0
+
+
+class KernelPort(asyncio.BufferedProtocol):
+    """The agent's end of the pipe to the kernel."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._parser = FrameParser()
+        self._room = asyncio.Event()
+        self._room.set()
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.set_write_buffer_limits(_FULL)
+        self.transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._parser.target()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        for kind, data in self._parser.filled(nbytes):
+            self._agent.from_kernel(kind, data)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._room.clear()
+
+    def resume_writing(self) -> None:
+        self._room.set()
+
+    def send(self, parts: Sequence[BytesLike], kind: int = PAYLOAD) -> Awaitable[None] | None:
+        """Hand a frame to the kernel; an awaitable if its pipe is full."""
+        assert self.transport is not None
+        self.transport.write(HEADER.pack(size_of(parts), kind))
+        for part in parts:
+            self.transport.write(part)
+        return None if self._room.is_set() else self._wait()
+
+    async def _wait(self) -> None:
+        await self._room.wait()
+
+
+class Agent:
+    """One worker's connection: payloads pass through it unread, except those of the CONTROL lane."""
+
+    def __init__(self, kernel_pid: int, *, worker_id: str, secret: str, url: str, lease: float) -> None:
+        self.kernel_pid = kernel_pid
+        self.worker_id = worker_id
+        self.session_id = ""
+        self._url = url
+        self._token = f"{worker_id}:{secret}"
+        self._stopping = asyncio.Event()
+        self._release: Release | None = None
+        self._draining: asyncio.Task[None] | None = None
+        self.port = KernelPort(self)
+        self.driver = LinkDriver(
+            self._dial, Link(spool=Spool()), self._from_client, self._from_gateway, session=worker_id, give_up=lease
+        )
+
+    async def _dial(self) -> Any:
+        connection = await dial(self._url, "/v1/worker", self._token)
+        hello = WorkerHello(
+            protocol=PROTOCOL,
+            worker_id=self.worker_id,
+            pid=os.getpid(),
+            kernel_pid=self.kernel_pid,
+            versions=versions.here(),
+            session_id=self.session_id,
+        )
+        await connection.send(notice(hello))
+        return connection
+
+    # ------------------------------------------------------------ what comes
+
+    def from_kernel(self, kind: int, data: memoryview) -> None:
+        if kind in (BUSY, IDLE):
+            self.driver.notify(Activity(busy=kind == BUSY))
+            return
+        try:
+            self.driver.send([data])
+        except JupyterGpuError as error:
+            _log.error("what the kernel said cannot be kept: %s", error)
+            self._kill()
+            return
+        if self.driver.link.backlog > _FULL * 8 and self._draining is None:
+            self._draining = asyncio.ensure_future(self._hold_kernel())
+
+    async def _hold_kernel(self) -> None:
+        """Stop reading the kernel until the client has caught up: then the kernel waits in its next write."""
+        assert self.port.transport is not None
+        self.port.transport.pause_reading()
+        try:
+            await self.driver.drain(_FULL * 4)
+        except JupyterGpuError:
+            return  # the driver has ended, and run_agent ends with it
+        finally:
+            self._draining = None
+            self.port.transport.resume_reading()
+
+    def _from_client(self, lane: Lane, payload: memoryview) -> Awaitable[None] | None:
+        if lane == Lane.DATA:
+            return self.port.send([payload])
+        message, _ = decode(payload)
+        if isinstance(message, Interrupt):
+            self._signal(signal.SIGINT)
+        return None
+
+    def _from_gateway(self, message: AnyMessage) -> None:
+        if isinstance(message, Assign):
+            self.session_id = message.session_id
+            self.port.send(encode(message), ASSIGN)
+            self.driver.notify(Assigned(session_id=message.session_id))
+        elif isinstance(message, Release):
+            self._release = message
+            self._stopping.set()
+
+    # ------------------------------------------------------------ the kernel's end
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.kernel_pid, number)
+
+    def _kill(self) -> None:
+        self._signal(signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.kernel_pid, signal.SIGKILL)  # before it had a group of its own
+
+    async def run(self, sock: socket.socket) -> int:
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: self.port, sock=sock)
+        gone = loop.run_in_executor(None, _wait_for, self.kernel_pid)
+        driving = asyncio.ensure_future(self.driver.run())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait([gone, driving, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if gone.done() and not stopping.done() and not driving.done():
+                await self._tell_death(gone.result())
+            elif stopping.done() and self._release is not None and not self._release.kill:
+                assert self.port.transport is not None
+                self.port.transport.close()  # the kernel ends when its pipe does
+                await asyncio.wait([gone], timeout=_GRACE)
+            return 0
+        finally:
+            self._kill()
+            await gone
+            stopping.cancel()
+            await self.driver.close()
+            await asyncio.wait([driving])
+            if not driving.cancelled() and (error := driving.exception()) is not None:
+                _log.warning("the agent ends: %s", error)
+
+    async def _tell_death(self, status: int) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        detail = _describe(code)
+        self.driver.send(encode(KernelExited(code=code, detail=detail)), Lane.CONTROL)
+        with contextlib.suppress(JupyterGpuError, asyncio.TimeoutError):
+            await asyncio.wait_for(self.driver.drain(0), 5)
+        self.driver.notify(WorkerFailed(error=WorkerDied(exit=code, detail=detail).to_record()))
+        await asyncio.sleep(0)
+
+
+def _wait_for(pid: int) -> int:
+    return os.waitpid(pid, 0)[1]
+
+
+def _describe(code: int) -> str:
+    if code >= 0:
+        return f"it ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    if -code == signal.SIGKILL:
+        return f"killed by {name}; if nobody did that, the machine ran out of memory"
+    return f"killed by {name}"
+
+
+async def run_agent(sock: socket.socket, kernel_pid: int, *, worker_id: str, secret: str, url: str, lease: float) -> int:
+    """Serve until released, until the kernel is gone, or until no gateway was there for ``lease`` seconds."""
+    sock.setblocking(False)
+    agent = Agent(kernel_pid, worker_id=worker_id, secret=secret, url=url, lease=lease)
+    return await agent.run(sock)

@@ -1,0 +1,149 @@
+"""The seam between agent and kernel: payloads over a unix socketpair.
+
+A frame is ``u64 length | u8 kind | bytes``. ``PAYLOAD`` is what travels on the link's DATA lane; the other kinds stay between the two.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import select
+import socket
+import struct
+import threading
+from collections.abc import Callable, Sequence
+
+from jupyter_gpu.wire.codec import BytesLike, size_of
+
+PAYLOAD, ASSIGN, BUSY, IDLE = range(4)
+
+HEADER = struct.Struct("<QB")
+_READ = 256 << 10
+#: Bytes from which a payload is read straight into memory of its own.
+_LARGE = 64 << 10
+_VECTORS = 512  # below IOV_MAX
+
+Frame = tuple[int, memoryview]
+
+
+class FrameParser:
+    """Cuts a stream of bytes into frames. ``target()`` gives the memory where the next bytes should go; ``filled(n)`` says how many
+    went there. No I/O of its own, so that agent (asyncio) and kernel (blocking or not) share it."""
+
+    def __init__(self) -> None:
+        self._small = bytearray(_READ)
+        self._view = memoryview(self._small)
+        self._end = 0
+        self._large: memoryview | None = None
+        self._large_kind = 0
+        self._large_end = 0
+
+    def target(self) -> memoryview:
+        if self._large is not None:
+            return self._large[self._large_end :]
+        return self._view[self._end :]
+
+    def filled(self, count: int) -> list[Frame]:
+        if self._large is not None:
+            self._large_end += count
+            if self._large_end < len(self._large):
+                return []
+            done, self._large = self._large, None
+            return [(self._large_kind, done)]
+        self._end += count
+        return self._cut()
+
+    def _cut(self) -> list[Frame]:
+        frames: list[Frame] = []
+        at = 0
+        while self._end - at >= HEADER.size:
+            length, kind = HEADER.unpack_from(self._small, at)
+            start = at + HEADER.size
+            if self._end - start >= length:
+                frames.append((kind, memoryview(bytes(self._view[start : start + length]))))
+                at = start + length
+            elif length >= _LARGE:
+                self._large = memoryview(mmap.mmap(-1, length))  # pages come as they are written, without zeroing them first
+                self._large_kind = kind
+                self._large_end = self._end - start
+                self._large[: self._large_end] = self._view[start : self._end]
+                at = self._end
+                break
+            else:
+                break
+        if at:
+            rest = bytes(self._view[at : self._end])
+            self._small[: len(rest)] = rest
+            self._end = len(rest)
+        return frames
+
+
+class Pipe:
+    """The kernel's end. Any thread may send; the main thread receives."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._lock = threading.Lock()
+        self._parser = FrameParser()
+        self._main = threading.main_thread().ident
+        #: True while the main thread writes: an interrupt must not cut a frame in two.
+        self.writing = False
+        #: Set by an interrupt that had to wait; called when the write is done.
+        self.on_written: Callable[[], None] | None = None
+
+    def send(self, parts: Sequence[BytesLike], kind: int = PAYLOAD) -> None:
+        """Write one frame; blocks while the agent does not read. Raises ``OSError`` when the agent is gone."""
+        in_main = threading.get_ident() == self._main
+        if in_main:
+            self.writing = True
+        try:
+            with self._lock:
+                self._write([HEADER.pack(size_of(parts), kind), *parts])
+        finally:
+            if in_main:
+                self.writing = False
+        if in_main and self.on_written is not None:
+            self.on_written()
+
+    def _write(self, parts: list[BytesLike]) -> None:
+        views = [memoryview(p).cast("B") if memoryview(p).ndim != 1 or memoryview(p).itemsize != 1 else memoryview(p) for p in parts]
+        views = [v for v in views if len(v)]
+        while views:
+            sent = self.sock.sendmsg(views[:_VECTORS])
+            while views and sent >= len(views[0]):
+                sent -= len(views[0])
+                views.pop(0)
+            if sent:
+                views[0] = views[0][sent:]
+
+    def receive(self, *, block: bool) -> list[Frame]:
+        """Frames that are complete. Without ``block``: those that are there. Raises ``EOFError`` when the agent is gone."""
+        while True:
+            if block:
+                select.select([self.sock], [], [])  # an interrupt here loses nothing
+            try:
+                count = self.sock.recv_into(self._parser.target(), 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                if not block:
+                    return []
+                continue
+            if not count:
+                raise EOFError("the agent is gone")
+            if frames := self._parser.filled(count):
+                return frames
+            if not block and not self._parser_waits():
+                return []
+
+    def _parser_waits(self) -> bool:
+        """Whether a large payload is on its way: worth reading on at once."""
+        return self._parser._large is not None
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """(agent's end, kernel's end)."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    for sock in (ours, theirs):
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
+        os.set_inheritable(sock.fileno(), False)
+    return ours, theirs

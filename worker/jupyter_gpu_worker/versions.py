@@ -1,0 +1,24 @@
+"""What this worker runs: compared by the client before anything is pickled."""
+
+from __future__ import annotations
+
+import platform
+from functools import lru_cache
+
+from jupyter_gpu.wire.messages import Versions
+
+
+@lru_cache(maxsize=1)
+def here() -> Versions:
+    import cloudpickle
+    import ipykernel
+
+    import jupyter_gpu
+
+    return Versions(
+        software=jupyter_gpu.__version__,
+        python=platform.python_version(),
+        cloudpickle=cloudpickle.__version__,
+        ipykernel=ipykernel.__version__,
+        platform=f"{platform.system()} {platform.machine()}",
+    )
