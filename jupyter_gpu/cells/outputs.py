@@ -19,6 +19,8 @@ from .sinks import publish as publish_raw
 MERGE = 0.03
 #: Bytes of merged text that go without waiting for more.
 FULL = 256 << 10
+#: Seconds for which an ``error`` message, and what comes after it, waits for the end of its cell.
+HOLD = 0.2
 #: Cells of which late outputs still find their place.
 REMEMBERED = 1000
 
@@ -49,7 +51,8 @@ class Publisher:
         self._parent: dict[str, Any] = {}
         self._sent_at = float("-inf")
         self._timer: threading.Timer | None = None
-        self._held: Envelope | None = None
+        self._held: list[Envelope] = []  #: an error message, and what came after it
+        self._held_at = 0.0
         self.running = 0  #: cells that pump; without any, a timer sends what was merged
 
     # ------------------------------------------------------------ cells
@@ -62,46 +65,47 @@ class Publisher:
             while len(self._places) > REMEMBERED:
                 self._places.popitem(last=False)
 
-    def end(self, run_id: str) -> None:
-        """The cell is over. What still comes from it (threads, callbacks) finds its place."""
+    def end(self, run_id: str, *, raised: bool = False) -> None:
+        """The cell is over. What still comes from it (threads, callbacks) finds its place. ``raised``: its exception is about to be
+        raised here, which shows it: its ``error`` message is dropped."""
         with self._lock:
+            if raised and self._held and self._held[0].parent_id == run_id:
+                del self._held[0]
+            self._release()
             self.flush()
-            self._release_error()
             self.running -= 1
             if (sink := self._places.get(run_id)) is not None:
                 sink.ended()
-
-    def take_error(self, run_id: str) -> Envelope | None:
-        """The ``error`` message of a cell whose exception is about to be raised here, which shows it."""
-        with self._lock:
-            self.flush()
-            held, self._held = self._held, None
-            if held is not None and held.parent_id != run_id:
-                self._show(held)
-                return None
-            return held
 
     # ------------------------------------------------------------ messages
 
     def publish(self, envelope: Envelope) -> None:
         """A message of the remote iopub channel."""
         with self._lock:
-            self._release_error()
-            if envelope.kind == "stream":
-                content = envelope.stream()
-                self._text(envelope, content.name, content.text)
-                return
-            self.flush()
-            if envelope.kind == "error" and envelope.parent_id in self._places:
-                self._held = envelope  # the last message of a cell that failed; of one that goes on, it is shown with the next
+            if self._held:
+                if envelope.kind == "error" or self._held_at + HOLD <= self._clock():
+                    self._release()
+                else:
+                    self._held.append(envelope)
+                    return
+            if envelope.kind == "error" and self.running and envelope.parent_id in self._places:
+                # The end of a cell that failed, or a traceback that a cell shows and goes on: the next 200 ms tell.
+                self._held, self._held_at = [envelope], self._clock()
             else:
                 self._show(envelope)
 
     def due(self) -> float | None:
-        """Seconds until ``flush`` is to be called; None: nothing is held back."""
-        if not self._texts:
-            return None
-        return max(0.0, self._sent_at + MERGE - self._clock())
+        """Seconds until ``flush_if_due`` is to be called; None: nothing is held back."""
+        times = [self._sent_at + MERGE] if self._texts else []
+        if self._held:
+            times.append(self._held_at + HOLD)
+        return max(0.0, min(times) - self._clock()) if times else None
+
+    def flush_if_due(self) -> None:
+        if self._held and self._held_at + HOLD <= self._clock():
+            self._release()
+        if self._texts and self._sent_at + MERGE <= self._clock():
+            self.flush()
 
     def flush(self) -> None:
         """Send the text that was merged so far."""
@@ -118,10 +122,6 @@ class Publisher:
             elif self._kernel is not None:
                 send_iopub(self._kernel, "stream", {"name": name, "text": text}, self._parent, f"stream.{name}")
             self._sent_at = self._clock()
-
-    def flush_if_due(self) -> None:
-        if self._texts and self._sent_at + MERGE <= self._clock():
-            self.flush()
 
     # ------------------------------------------------------------ inside
 
@@ -146,12 +146,18 @@ class Publisher:
             self._timer.daemon = True
             self._timer.start()
 
-    def _release_error(self) -> None:
-        if self._held is not None:
-            held, self._held = self._held, None
-            self._show(held)
+    def _release(self) -> None:
+        with self._lock:
+            held, self._held = self._held, []
+            for envelope in held:
+                self._show(envelope)
 
     def _show(self, envelope: Envelope) -> None:
+        if envelope.kind == "stream":
+            content = envelope.stream()
+            self._text(envelope, content.name, content.text)
+            return
+        self.flush()
         self._pace.before()
         sink = self._places.get(envelope.parent_id)
         if envelope.kind == "execute_result" and sink is not None:
@@ -160,8 +166,7 @@ class Publisher:
             sink.message(envelope)
         elif self._kernel is not None:
             # The parent is a message of a front end's that was passed on (a widget's), or nobody's.
-            parent = getattr(sink, "parent", None) or envelope.parent
-            publish_raw(self._kernel, envelope, parent)
+            publish_raw(self._kernel, envelope, getattr(sink, "parent", None) or envelope.parent)
 
     def _remember(self, envelope: Envelope) -> None:
         """In IPython's history, as a local displayhook does."""
@@ -172,4 +177,4 @@ class Publisher:
             text = msgspec.json.decode(envelope.raw[3], type=_Result).data.plain
         except msgspec.DecodeError:
             return  # NaN, which JSON does not know: shown all the same
-        history.output_hist_reprs[self._shell.execution_count - 1] = text
+        history.output_hist_reprs[self._shell.displayhook.prompt_count] = text

@@ -1,110 +1,140 @@
-"""Taking over a snapshot in two phases: decode all of it without touching anything that is in use, then commit with an undo for
-each step."""
+"""Taking over a snapshot, all of it or nothing: each change of what is in use has its undo in a journal, before it is made."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+import pickle
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from ..wire.errors import JupyterGpuError, SnapshotRefused
 from ..wire.messages import Snapshot
-from .inplace import CannotUpdate, Undo, update
-from .objects import KnownObjects, StaleToken
-from .pickler import Token, Unpickler, fill_class
+from . import codecs
+from .inplace import CannotUpdate, Undo, made_of, update
+from .objects import KnownObjects, StaleToken, Token
+from .pickler import Unpickler
 
-#: How ``SnapshotRefused.reason`` begins when the sender should start afresh: the objects it refers to are not kept here.
+#: How ``SnapshotRefused.reason`` begins when the sender should start afresh (``Replica.reset``): a value that it left out, being the
+#: same at both ends, is no longer here.
 STALE = "it refers to objects that are no longer here"
 _NOTHING = object()
 
+#: Of one pickle in the stream of a snapshot: how many names and buffers are its, and where it ends. Memo indices of different
+#: pickles are told apart by ``base``.
+Segment = tuple[int, int, int, int]
 
-@dataclass
+
 class Load:
-    """A decoded snapshot that is not in use yet."""
+    """A snapshot on its way in."""
 
-    values: list[Any] = field(default_factory=list)
-    updates: list[tuple[str, Token, Any]] = field(default_factory=list)
-    classes: list[tuple[type, Any]] = field(default_factory=list)
-    memo: list[tuple[int, Any]] = field(default_factory=list)
-    without: set[int] = field(default_factory=set)  #: ids of objects that existed for the pickle only
-    instead: dict[int, Any] = field(default_factory=dict)  #: id of a twin -> the object that took over its content
-    olds: list[Any] = field(default_factory=list)  #: parallel to ``updates``
-    alive: list[Any] = field(default_factory=list)
+    def __init__(self, namespace: dict[str, Any], objects: KnownObjects, remote: Callable[[str], Any]) -> None:
+        self.namespace = namespace
+        self.objects = objects
+        self.remote = remote
+        self.journal: list[Undo] = []
+        self.values: list[Any] = []
+        self.memos: list[tuple[int, Any]] = []
+        self.skip: dict[int, Any] = {}  #: objects that existed for the pickle only, or have a token of their own
+        self.replaced: list[tuple[Any, Any]] = []
 
-
-def decode(
-    namespace: dict[str, Any],
-    objects: KnownObjects,
-    snapshot: Snapshot,
-    stream: memoryview | bytes,
-    buffers: Iterable[memoryview],
-    remote: Callable[[str], Any],
-) -> Load:
-    """Phase one. Raises ``SnapshotRefused``; nothing has changed then."""
-    load = Load()
-    if snapshot.stream is None:
-        return load
-    unpickler = Unpickler(stream, buffers, namespace, objects.get, remote)
-    try:
-        for _ in snapshot.names:
-            load.values.append(unpickler.load())
-        load.updates = list(_updates(unpickler, load))
-        load.olds = [objects.get(token) for _, token, _ in load.updates]
-    except StaleToken as error:
-        raise SnapshotRefused(reason=f"{STALE} ({error})") from None
-    except JupyterGpuError:
-        raise
-    except Exception as error:  # __setstate__ and constructors are the person's, and may raise anything
-        raise SnapshotRefused(reason=f"{type(error).__name__}: {error}") from error
-    load.classes = unpickler.classes
-    load.memo = list(unpickler.memo.copy().items())
-    for (kind, _, content), old in zip(load.updates, load.olds):
-        if kind == "twin":
-            load.instead[id(content)] = old
-        else:
-            load.without.add(id(content))
-    return load
-
-
-def _updates(unpickler: Unpickler, load: Load) -> Iterable[tuple[str, Token, Any]]:
-    """The records after the values; a snapshot of new objects alone has none, nor the None that ends them."""
-    while True:
-        try:
-            record = unpickler.load()
-        except EOFError:
-            return
-        if record is None:
-            return
-        load.alive.append(record)
-        load.without.add(id(record))
-        yield record
-
-
-def commit(namespace: dict[str, Any], load: Load, snapshot: Snapshot) -> None:
-    """Phase two: updates in place, classes, bindings, deletions. Raises ``SnapshotRefused`` after taking back what was done."""
-    undos: list[Undo] = []
-    try:
-        for (kind, _, content), old in zip(load.updates, load.olds):
+    def resolve(self, pid: Any) -> Any:
+        """The object for a token, with the content that came along taken over."""
+        if type(pid[1]) is not tuple:
+            return self.objects.get(pid)
+        kind, token, content = pid
+        live = self.objects.find(token)
+        if kind == "same":
+            if live is None and (live := self.namespace.get(content)) is None:
+                raise StaleToken(content)
+            return live
+        self.skip[id(content)] = content
+        if live is not None:
             try:
-                undos.append(update(old, kind, content))
+                update(live, kind, content, self.journal)
+                return live
             except CannotUpdate:
-                undos.extend(_replace(namespace, load, old, content))
-        for cls, state in load.classes:
-            undos.append(_update_class(cls, state))
-        for name, value in zip(snapshot.names, load.values):
-            undos.append(_bind(namespace, name, value))
+                self.replaced.append((live, content))
+        return self._put(token, made_of(kind, content), live)
+
+    def _put(self, token: Token, obj: Any, before: Any) -> Any:
+        if before is not None:
+            self.journal.append(lambda: self.objects.put(token, before))
+        self.objects.put(token, obj)
+        self.skip[id(obj)] = obj
+        return obj
+
+    def read(self, stream: bytes | memoryview, buffers: Sequence[memoryview]) -> None:
+        codecs.begin_load()
+        view = memoryview(stream)
+        size = int.from_bytes(view[:4], "little")
+        segments: list[Segment] = pickle.loads(view[4 : 4 + size])
+        start, first = 4 + size, 0
+        for names, count, base, length in segments:
+            unpickler = Unpickler(
+                view[start : start + length], buffers[first : first + count], self.namespace, self.resolve, self.remote, self.journal
+            )
+            value = unpickler.load()
+            self.values.extend([value] if names == 1 else value)
+            self.memos.extend((base + index, obj) for index, obj in unpickler.memo.copy().items())
+            start, first = start + length, first + count
+
+    def bind(self, snapshot: Snapshot) -> None:
+        for old, new in self.replaced:
+            self.values = [new if value is old else value for value in self.values]
+        for name, value in zip(snapshot.names, self.values):
+            _bind(self.namespace, name, value, self.journal)
         for name in snapshot.deleted:
-            undos.append(_bind(namespace, name, _NOTHING))
+            _bind(self.namespace, name, _NOTHING, self.journal)
+        for old, new in self.replaced:
+            self._replace(old, new)
+
+    def _replace(self, old: Any, new: Any) -> None:
+        """``old`` could not take over the content: put the new object in its place wherever plain containers refer to it."""
+        mine = {id(self.skip), id(self.values), id(self.replaced), id(self.memos), id(self.journal)}
+        for holder in gc.get_referrers(old):
+            if id(holder) in mine:
+                continue
+            if type(holder) is dict:
+                self._put_into(holder, [key for key, value in holder.items() if value is old], old, new)
+            elif type(holder) is list:
+                self._put_into(holder, [i for i, value in enumerate(holder) if value is old], old, new)
+            elif isinstance(attributes := getattr(holder, "__dict__", None), dict) and not isinstance(holder, type):
+                self._put_into(attributes, [key for key, value in attributes.items() if value is old], old, new)
+
+    def _put_into(self, holder: Any, keys: list[Any], old: Any, new: Any) -> None:
+        for key in keys:
+            self.journal.append(lambda key=key: holder.__setitem__(key, old))  # type: ignore[misc]
+            holder[key] = new
+
+    def undo(self) -> None:
+        while self.journal:
+            self.journal.pop()()
+
+
+def take_over(load: Load, snapshot: Snapshot, stream: bytes | memoryview, buffers: Sequence[memoryview]) -> None:
+    """Raises ``SnapshotRefused`` (or what interrupted it) after everything is as it was before."""
+    try:
+        if snapshot.stream is not None:
+            load.read(stream, buffers)
+        with uninterrupted():
+            load.bind(snapshot)
+        load.journal.clear()
     except BaseException as error:
-        for undo in reversed(undos):
-            undo()
-        if isinstance(error, Exception):
-            raise SnapshotRefused(reason=f"{type(error).__name__}: {error}") from error
-        raise
+        with uninterrupted():
+            load.undo()
+        if isinstance(error, StaleToken):
+            raise SnapshotRefused(reason=f"{STALE} ({error})") from None
+        if isinstance(error, JupyterGpuError) or not isinstance(error, Exception):
+            raise
+        # __setstate__ and constructors are the person's, and may raise anything
+        raise SnapshotRefused(reason=f"{type(error).__name__}: {error}") from error
 
 
-def _bind(namespace: dict[str, Any], name: str, value: Any) -> Undo:
+def _bind(namespace: dict[str, Any], name: str, value: Any, journal: list[Undo]) -> None:
     before = namespace.get(name, _NOTHING)
 
     def put(what: Any) -> None:
@@ -113,31 +143,25 @@ def _bind(namespace: dict[str, Any], name: str, value: Any) -> Undo:
         else:
             namespace[name] = what
 
+    journal.append(lambda: put(before))
     put(value)
-    return lambda: put(before)
 
 
-def _update_class(cls: type, state: Any) -> Undo:
-    before = {k: v for k, v in vars(cls).items() if not (k.startswith("__") and k.endswith("__")) and k != "_abc_impl"}
-    fill_class(cls, state)
-    return lambda: fill_class(cls, (before, None))
-
-
-def _replace(namespace: dict[str, Any], load: Load, old: Any, new: Any) -> Iterable[Undo]:
-    """``old`` cannot take over the content: put the new object in its place, in the namespace and in the plain containers that
-    refer to it; the new object's token is the old one's from here on."""
-    load.instead.pop(id(new), None)
-    for i, value in enumerate(load.values):
-        if value is old:
-            load.values[i] = new
-    for name in [n for n, v in namespace.items() if v is old]:
-        yield _bind(namespace, name, new)
-    for holder in gc.get_referrers(old):
-        if type(holder) is dict and holder is not namespace:
-            for key in [k for k, v in holder.items() if v is old]:
-                holder[key] = new
-                yield lambda holder=holder, key=key: holder.__setitem__(key, old)
-        elif type(holder) is list and holder is not load.olds and holder is not load.values:
-            for i in [i for i, v in enumerate(holder) if v is old]:
-                holder[i] = new
-                yield lambda holder=holder, i=i: holder.__setitem__(i, old)
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until the end of the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[FrameType | None] = []
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):  # ignored, the system's, or not Python's to change
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            handler(signal.SIGINT, came[0])

@@ -1,38 +1,88 @@
-"""Exceptions on their way: the object itself if it can travel, never a failure of its own."""
+"""An exception of the person's, on its way: with its cause, its context and its notes as far as these can travel."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from .inplace import Undo
 from .pickler import Pickler, Unpickler
 
+_MOST = 20  #: links of a chain; a longer one is a loop of retries
 
-def dump_exception(error: BaseException, namespace: dict[str, Any]) -> bytes | None:
-    """``error`` as bytes, without its traceback; None if it cannot be pickled. Never raises."""
+
+def dump_exception(error: BaseException, namespace: dict[str, Any] | None = None) -> bytes | None:
+    """None if it cannot be pickled. Never raises. The traceback stays here; ``namespace`` is the notebook's, for classes and
+    functions that the exception carries."""
+    scope = {} if namespace is None else namespace
     try:
-        pickler = Pickler(namespace)
-        context = error.__context__
-        pickler.dump((error, error.__cause__, None if context is error.__cause__ else context, getattr(error, "__notes__", None)))
-        if pickler.buffers:
+        links = _links(error)
+        parts = [_dump(link, scope) for link in links]
+        if parts[0] is None:
             return None
-        return pickler.file.getvalue()
-    except Exception:  # reduction is the person's; the exception is shown by its name and text then
+        places = {id(link): i for i, link in enumerate(links)}
+        joints = [(places.get(id(e.__cause__), -1), places.get(id(e.__context__), -1), e.__suppress_context__) for e in links]
+        return _dump((parts, joints), scope)
+    except Exception:  # properties of the person's classes may raise anything; then there is no exception to show, only its text
         return None
 
 
-def load_exception(data: bytes, namespace: dict[str, Any]) -> BaseException | None:
-    """What ``dump_exception`` wrote; None if it cannot be made here. Never raises."""
-
-    def resolve(token: object) -> Any:
-        raise LookupError(token)
-
+def load_exception(data: bytes | memoryview, namespace: dict[str, Any] | None = None) -> BaseException | None:
+    """What ``dump_exception`` took; None if it cannot be rebuilt here. Never raises. Classes that are here stay as they are."""
+    scope = {} if namespace is None else namespace
     try:
-        error, cause, context, notes = Unpickler(data, [], namespace, resolve).load()
-    except Exception:  # constructors are the person's
+        parts, joints = _load(data, scope)
+        errors = [_load_part(part, scope) for part in parts]
+        for error, (cause, context, suppress) in zip(errors, joints):
+            if error is not None:
+                error.__context__ = errors[context] if context >= 0 else None
+                error.__cause__ = errors[cause] if cause >= 0 else None
+                error.__suppress_context__ = suppress
+        return errors[0]
+    except Exception:  # unpickling runs code of the person's
         return None
-    if not isinstance(error, BaseException):
+
+
+def _links(error: BaseException) -> list[BaseException]:
+    found = [error]
+    for link in found:
+        for other in (link.__cause__, link.__context__):
+            if other is not None and len(found) < _MOST and all(other is not known for known in found):
+                found.append(other)
+    return found
+
+
+class _InBand(Pickler):
+    def _take_buffer(self, buffer: Any) -> bool:
+        return True
+
+
+def _dump(value: Any, namespace: dict[str, Any]) -> bytes | None:
+    pickler = _InBand(namespace)
+    try:
+        pickler.dump(value)
+    except Exception:  # it does not travel: the chain goes on without it
         return None
-    error.__cause__, error.__context__ = cause, context
-    if notes:
-        error.__notes__ = notes
-    return error
+    return pickler.file.getvalue()
+
+
+def _load_part(data: bytes | None, namespace: dict[str, Any]) -> BaseException | None:
+    if data is None:
+        return None
+    try:
+        error = _load(data, namespace)
+    except Exception:  # many exceptions pickle well and cannot be rebuilt
+        return None
+    return error if isinstance(error, BaseException) else None
+
+
+def _load(data: bytes | memoryview, namespace: dict[str, Any]) -> Any:
+    journal: list[Undo] = []
+    try:
+        return Unpickler(data, (), namespace, _no_token, None, journal).load()
+    finally:
+        for undo in reversed(journal):
+            undo()
+
+
+def _no_token(pid: Any) -> Any:
+    raise ValueError("an exception refers to no known object")

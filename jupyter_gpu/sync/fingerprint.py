@@ -3,29 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import xxhash
 
 from ..wire.messages import CannotTravel
+from .chunks import digest
 from .diagnose import find_culprit
-from .pickler import Pickler
+from .pickler import Pickler, Reduced
+
+_ATOMS = (int, float, str, bytes, bool, complex, type(None))
 
 
-@dataclass
 class Probe:
     """What a pass found. ``fingerprint`` is comparable within one process only (hash order, interned strings); two of them may
-    differ for an object that did not change, which costs a needless send and nothing else."""
+    differ for an object that did not change, which costs a needless send and nothing else.
 
-    fingerprint: bytes = b""
-    stream: bytes = b""
-    buffers: list[memoryview] = field(default_factory=list)
-    globals_seen: set[str] = field(default_factory=set)
-    modules: set[str] = field(default_factory=set)
-    memo: dict[int, tuple[int, Any]] = field(default_factory=dict)
-    stuck: CannotTravel | None = None
-    value: Any = None  #: kept, so that ids in the memo stay true
+    ``stuck``: why the value cannot be pickled. The pass keeps the value alive, so that the ids in ``memo`` stay true.
+    """
+
+    def __init__(self, value: Any, pickler: Pickler, stuck: CannotTravel | None = None) -> None:
+        self.value = value
+        self.stuck = stuck
+        self.globals_seen = pickler.globals_seen
+        self.modules = pickler.modules
+        self.private = pickler.private
+        self.stream = b""
+        self.buffers: list[memoryview] = []
+        self.digests: list[bytes] = []
+        self.fingerprint = b""
+        self.has_arrays = pickler.met_arrays
+        self._pickler = pickler
+        self._memo: dict[int, tuple[int, Any]] | None = None
+        if stuck is None:
+            self.stream = pickler.file.getvalue()
+            self.buffers = [b.raw() for b in pickler.buffers]
+            self.digests = [digest(b) for b in self.buffers]
+            self.fingerprint = fingerprint_of(self.stream, self.digests)
+
+    @property
+    def memo(self) -> dict[int, tuple[int, Any]]:
+        """id -> (index, object) of what may have a token; copied when it is asked for, since what is unchanged never needs it."""
+        if self._memo is None:
+            # Atoms have no parts: nothing to remember of them.
+            self._memo = {} if isinstance(self.value, _ATOMS) or self.stuck else self._pickler.memo.copy()
+        return self._memo
 
     @property
     def size(self) -> int:
@@ -33,39 +55,32 @@ class Probe:
         return len(self.stream) + sum(b.nbytes for b in self.buffers)
 
 
-_ATOMS = (int, float, str, bytes, bool, complex, type(None))
-
-
-def probe(value: Any, name: str, namespace: dict[str, Any]) -> Probe:
+def probe(value: Any, name: str, namespace: dict[str, Any], reduced: Reduced | None = None) -> Probe:
     """Pickle ``value`` and look at what comes out. Never raises for a value that cannot be pickled: ``stuck`` tells."""
-    pickler = Pickler(namespace)
+    pickler = Pickler(namespace, reduced)
     try:
         pickler.dump(value)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # __reduce__ and __getstate__ are the person's, and may raise anything
-        return Probe(stuck=_culprit(value, name, namespace, error), globals_seen=pickler.globals_seen, value=value)
-    stream = pickler.file.getvalue()
-    buffers = [b.raw() for b in pickler.buffers]
-    # Atoms have no parts: nothing to remember of them.
-    memo = {} if type(value) in _ATOMS else pickler.memo.copy()
-    return Probe(fingerprint_of(stream, buffers), stream, buffers, pickler.globals_seen, pickler.modules, memo, value=value)
+        return Probe(value, pickler, _culprit(value, name, namespace, error))
+    return Probe(value, pickler)
 
 
-def fingerprint_of(stream: bytes, buffers: Sequence[memoryview]) -> bytes:
-    """xxh3-128 over stream and buffers: 16 bytes."""
-    if not buffers:
+def fingerprint_of(stream: bytes, digests: Sequence[bytes]) -> bytes:
+    """xxh3-128 over the stream and the digests of its buffers: 16 bytes."""
+    if not digests:
         return xxhash.xxh3_128_digest(stream)
-    digest = xxhash.xxh3_128(stream)
-    for buffer in buffers:
-        digest.update(buffer)
-    return digest.digest()
+    return xxhash.xxh3_128_digest(xxhash.xxh3_128_digest(stream) + b"".join(digests))
 
 
 def _culprit(value: Any, name: str, namespace: dict[str, Any], error: BaseException) -> CannotTravel:
     def dumps(part: Any) -> None:
         Pickler(namespace).dump(part)
 
-    if isinstance(error, RecursionError):  # each part of it is fine: no use in looking at them, and costly
-        return CannotTravel(name=name, path=name, type=type(value).__name__, reason="it is nested too deeply to be pickled")
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, RecursionError):  # each part of it is fine: no use in looking at them, and costly
+            return CannotTravel(name=name, path=name, type=type(value).__name__, reason="it is nested too deeply to be pickled")
+        cause = cause.__cause__
     return find_culprit(value, name, dumps)

@@ -1,52 +1,75 @@
 """Objects that can take over another's content and stay themselves: which kinds, and how, with an undo for each.
 
-That an object keeps its identity is what lets an alias that nobody named see a change.
+That an object keeps its identity is what lets an alias that nobody named see a change. Every undo is in the journal BEFORE the
+change that it takes back, and may be called whether or not that change was made: an interrupt can come between any two lines.
 """
 
 from __future__ import annotations
 
+import enum
 import sys
-from collections import deque
+import weakref
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, SimpleNamespace
+from random import Random
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+    WrapperDescriptorType,
+)
 from typing import Any
 
 from .handles import Handle
+from .swap import swap_array, swap_state, swap_tensor
 
-Undo = Callable[[], None]
+Undo = Callable[[], object]
 
 _ATOMS = frozenset({int, float, complex, str, bytes, bool, type(None), tuple, frozenset, range, slice, type(Ellipsis), type(NotImplemented)})
-_CONTAINERS = frozenset({list, dict, set, bytearray})
-_NEVER = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, Handle)
+_CONTAINERS = (list, dict, set, bytearray, deque)
+_NEVER = (
+    type, ModuleType, BuiltinFunctionType, MethodType, Handle, CodeType, enum.Enum, weakref.ReferenceType, property, staticmethod, classmethod,
+    MappingProxyType, MemberDescriptorType, GetSetDescriptorType, MethodDescriptorType, WrapperDescriptorType, MethodWrapperType, memoryview,
+)  # fmt: skip
+#: Parts of a library's objects that nobody holds apart from these; or that are the same one everywhere.
+_INTERNAL = ("pandas.core.internals", "pandas._libs", "jupyter_gpu.", "_cython", "typing")
+_SINGLETONS = frozenset({"ufunc", "dtype", "layout", "memory_format", "device", "_Feature"})
 
 
-def is_updatable(obj: Any) -> bool:
-    """Whether an object of this kind can take over the content of another in place."""
-    kind = type(obj)
-    if kind in _ATOMS:
+def is_identity_kind(kind: type) -> bool:
+    """Whether it matters which object of this kind it is: mutable, or compared by identity. What hashes by value does not change."""
+    if kind in _ATOMS or issubclass(kind, _NEVER):
         return False
-    if kind in _CONTAINERS or _is_array(obj) or _is_tensor(obj):
+    if issubclass(kind, _CONTAINERS) or kind is CellType or kind is FunctionType:
         return True
-    if isinstance(obj, _NEVER):
+    if kind.__module__.startswith(_INTERNAL) or kind.__name__ in _SINGLETONS:
         return False
-    if isinstance(obj, (list, dict, set, bytearray, deque, SimpleNamespace)):
-        return True
-    # Reduced as object does it: then __dict__ and slots are all its state, whatever its class is written in.
-    return kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__ and _has_state(kind)
+    return kind.__hash__ in (None, object.__hash__) or _is_plain(kind) or _is_tensor_kind(kind)
 
 
-def _has_state(kind: type) -> bool:
+def _is_plain(kind: type) -> bool:
+    """Reduced as ``object`` does it: then ``__dict__`` and slots are all its state, whatever its class is written in."""
+    if kind.__reduce_ex__ is not object.__reduce_ex__ or kind.__reduce__ is not object.__reduce__:
+        return False
     return kind.__dictoffset__ != 0 or any("__slots__" in vars(c) for c in kind.__mro__)
 
 
-def _is_array(obj: Any) -> bool:
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and type(obj) is numpy.ndarray
-
-
-def _is_tensor(obj: Any) -> bool:
+def _is_tensor_kind(kind: type) -> bool:
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(obj, getattr(torch, "Tensor", ()))
+    return torch is not None and issubclass(kind, getattr(torch, "Tensor", ()))
+
+
+def _is_numpy(obj: Any, name: str) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and type(obj) is getattr(numpy if name == "ndarray" else numpy.random, name)
 
 
 def content_of(obj: Any) -> tuple[str, Any]:
@@ -60,145 +83,156 @@ def content_of(obj: Any) -> tuple[str, Any]:
         return "set", set(obj)
     if kind is bytearray:
         return "bytearray", bytes(obj)
+    if kind is CellType:
+        try:
+            return "cell", (obj.cell_contents,)
+        except ValueError:  # empty
+            return "cell", ()
     return "twin", obj
+
+
+def made_of(kind: str, content: Any) -> Any:
+    """The object that a content of ``content_of`` is of its own."""
+    if kind == "bytearray":
+        return bytearray(content)
+    if kind == "cell":
+        return CellType(*content)
+    return content
 
 
 class CannotUpdate(Exception):
     """The object here cannot take over that content: another shape, another class."""
 
 
-def update(old: Any, kind: str, content: Any) -> Undo:
-    """Give ``old`` the content that ``content_of`` took at the other end; returns what takes it back. Raises ``CannotUpdate``,
-    and then nothing has changed."""
+def update(old: Any, kind: str, content: Any, journal: list[Undo]) -> None:
+    """Give ``old`` the content that ``content_of`` took at the other end. Raises ``CannotUpdate`` before anything has changed."""
     if kind == "list":
-        return _update_list(old, content)
-    if kind == "dict":
-        return _update_mapping(old, content)
-    if kind == "set":
-        return _update_set(old, content)
-    if kind == "bytearray":
+        _update_list(old, content, journal)
+    elif kind == "dict":
+        _update_mapping(old, content, journal)
+    elif kind == "set":
+        _update_set(old, content, journal)
+    elif kind == "bytearray":
         before = bytes(old)
-        old[:] = content
-        return lambda: old.__setitem__(slice(None), before)
-    return _take_over(old, content)
+        journal.append(lambda: old.__setitem__(slice(None), before))
+        try:
+            old[:] = content
+        except BufferError:  # something looks at its memory
+            raise CannotUpdate("its memory is in use") from None
+    elif kind == "cell":
+        _update_cell(old, content, journal)
+    else:
+        _take_over(old, content, journal)
 
 
-def _update_list(old: Any, content: Any) -> Undo:
+def _update_list(old: Any, content: Any, journal: list[Undo]) -> None:
     before = list.copy(old)
+    journal.append(lambda: list.__setitem__(old, slice(None), before))
     list.__setitem__(old, slice(None), content)
-    return lambda: list.__setitem__(old, slice(None), before)
 
 
-def _update_mapping(old: dict[Any, Any], content: dict[Any, Any]) -> Undo:
-    before = dict.copy(old)
+def _update_mapping(old: Any, content: Any, journal: list[Undo]) -> None:
+    kind = OrderedDict if isinstance(old, OrderedDict) else dict  # its C base keeps an order of its own
+    before = list(kind.items(old))
 
-    def put(items: dict[Any, Any]) -> None:
-        dict.clear(old)
-        for key, value in items.items():
-            dict.__setitem__(old, key, value)
+    def put(items: Any) -> None:
+        kind.clear(old)
+        for key, value in items:
+            kind.__setitem__(old, key, value)
 
-    put(content)
-    return lambda: put(before)
+    journal.append(lambda: put(before))
+    put(list(kind.items(content)))
 
 
-def _update_set(old: set[Any], content: set[Any]) -> Undo:
+def _update_set(old: set[Any], content: set[Any], journal: list[Undo]) -> None:
     before = set(old)
 
     def put(items: set[Any]) -> None:
         set.clear(old)
         set.update(old, items)
 
+    journal.append(lambda: put(before))
     put(content)
-    return lambda: put(before)
 
 
-def _take_over(old: Any, twin: Any) -> Undo:
-    if type(old) is not type(twin):
-        raise CannotUpdate(f"it was a {type(old).__name__} and is a {type(twin).__name__}")
-    if _is_array(old):
-        return _update_array(old, twin)
-    if _is_tensor(old):
-        return _update_tensor(old, twin)
-    undos: list[Undo] = []
+def _update_cell(old: CellType, content: tuple[Any, ...], journal: list[Undo]) -> None:
+    before = content_of(old)[1]
+
+    def put(what: tuple[Any, ...]) -> None:
+        if what:
+            old.cell_contents = what[0]
+        elif content_of(old)[1]:
+            del old.cell_contents
+
+    journal.append(lambda: put(before))
+    put(content)
+
+
+def _take_over(old: Any, twin: Any, journal: list[Undo]) -> None:
+    if old is twin:
+        return  # pickled by a name that gives the same object everywhere
+    kind = type(old)
+    if kind is not type(twin):
+        raise CannotUpdate(f"it was a {kind.__name__} and is a {type(twin).__name__}")
+    if kind is FunctionType:
+        _update_function(old, twin, journal)
+    elif _is_numpy(old, "ndarray"):
+        if not swap_array(old, twin, journal):
+            raise CannotUpdate("its shape or type changed")
+    elif _is_tensor_kind(kind):
+        if not swap_tensor(old, twin, journal):
+            raise CannotUpdate("its shape or type changed")
+    elif isinstance(old, Random) and isinstance(twin, Random):
+        _update_random(old, twin, journal)
+    elif _is_numpy(old, "Generator") and type(old.bit_generator) is type(twin.bit_generator):
+        before = old.bit_generator.state
+        journal.append(lambda: setattr(old.bit_generator, "state", before))
+        old.bit_generator.state = twin.bit_generator.state
+    elif isinstance(old, _CONTAINERS):
+        _take_over_container(old, twin, journal)
+        swap_state(old, twin, journal)
+    elif _is_plain(kind):
+        swap_state(old, twin, journal)
+    else:
+        raise CannotUpdate("its state is not Python's to change")
+
+
+def _take_over_container(old: Any, twin: Any, journal: list[Undo]) -> None:
     if isinstance(old, list):
-        undos.append(_update_list(old, twin))
+        _update_list(old, twin, journal)
     elif isinstance(old, dict):
-        undos.append(_update_mapping(old, twin))
-        if hasattr(old, "default_factory"):
+        _update_mapping(old, twin, journal)
+        if hasattr(type(old), "default_factory"):
             factory = old.default_factory
+            journal.append(lambda: setattr(old, "default_factory", factory))
             old.default_factory = twin.default_factory
-            undos.append(lambda: setattr(old, "default_factory", factory))
     elif isinstance(old, set):
-        undos.append(_update_set(old, twin))
-    elif isinstance(old, (bytearray, deque)):
-        before = type(old)(old)
+        _update_set(old, twin, journal)
+    else:
+        if getattr(old, "maxlen", None) != getattr(twin, "maxlen", None):
+            raise CannotUpdate("its largest length changed")
+        before = list(old)
+        journal.append(lambda: (old.clear(), old.extend(before)))
         old.clear()
         old.extend(twin)
-        undos.append(lambda: (old.clear(), old.extend(before), None)[-1])
-    undos.extend(_update_state(old, twin))
-    return lambda: [undo() for undo in reversed(undos)] and None
 
 
-def _update_array(old: Any, twin: Any) -> Undo:
-    if old.shape != twin.shape or old.dtype != twin.dtype or old.strides != twin.strides:
-        raise CannotUpdate("its shape or type changed")
-    if not old.flags.writeable:
-        raise CannotUpdate("it is read-only here")
-    before = old.copy(order="K")
-    old[...] = twin
-
-    def undo() -> None:
-        old[...] = before
-
-    return undo
+def _update_function(old: FunctionType, twin: FunctionType, journal: list[Undo]) -> None:
+    ours, theirs = old.__closure__ or (), twin.__closure__ or ()
+    if len(ours) != len(theirs) or any(a is not b for a, b in zip(ours, theirs)) or old.__globals__ is not twin.__globals__:
+        raise CannotUpdate("it is another closure")
+    for name in ("__code__", "__defaults__", "__kwdefaults__", "__annotations__", "__doc__", "__name__", "__qualname__", "__module__"):
+        before, after = getattr(old, name), getattr(twin, name)
+        if before is not after and not (name == "__code__" and before == after):
+            journal.append(lambda name=name, before=before: setattr(old, name, before))  # type: ignore[misc]
+            setattr(old, name, after)
+    _update_mapping(old.__dict__, twin.__dict__, journal)
 
 
-def _update_tensor(old: Any, twin: Any) -> Undo:
-    if old.shape != twin.shape or old.dtype != twin.dtype or old.requires_grad != twin.requires_grad:
-        raise CannotUpdate("its shape or type changed")
-    data, grad = old.data, old.grad
-    before = data.clone()
-    data.copy_(twin.data)  # into the same storage: views and tied weights see it
-    old.grad = twin.grad
-
-    def undo() -> None:
-        data.copy_(before)
-        old.grad = grad
-
-    return undo
-
-
-def _update_state(old: Any, twin: Any) -> list[Undo]:
-    """``__dict__`` and slots."""
-    undos: list[Undo] = []
-    state = getattr(old, "__dict__", None)
-    if isinstance(state, dict):
-        undos.append(_update_mapping(state, vars(twin)))
-    for cls in type(old).__mro__:
-        slots = vars(cls).get("__slots__", ())
-        for slot in (slots,) if isinstance(slots, str) else slots:
-            if slot in ("__dict__", "__weakref__"):
-                continue
-            descriptor = vars(cls).get(f"_{cls.__name__.lstrip('_')}{slot}" if slot.startswith("__") and not slot.endswith("__") else slot)
-            if descriptor is not None:
-                undos.append(_update_slot(descriptor, old, twin))
-    return undos
-
-
-def _update_slot(descriptor: Any, old: Any, twin: Any) -> Undo:
-    def put(has: bool, value: Any) -> None:
-        if has:
-            descriptor.__set__(old, value)
-        elif _slot(descriptor, old)[0]:
-            descriptor.__delete__(old)
-
-    before = _slot(descriptor, old)
-    put(*_slot(descriptor, twin))
-    return lambda: put(*before)
-
-
-def _slot(descriptor: Any, obj: Any) -> tuple[bool, Any]:
+def _update_random(old: Random, twin: Random, journal: list[Undo]) -> None:
     try:
-        return True, descriptor.__get__(obj, type(obj))
-    except AttributeError:
-        return False, None
+        before, after = old.getstate(), twin.getstate()
+    except NotImplementedError:
+        return  # SystemRandom has no state
+    journal.append(lambda: old.setstate(before))
+    old.setstate(after)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Iterable
+from types import FunctionType
 from typing import Any
 
-from .inplace import is_updatable
-from .pickler import Token
+from .inplace import is_identity_kind
+
+Token = tuple[str, int, int]
+#: Objects looked at in one go of ``prune``.
+_SLICE = 5000
 
 
 class StaleToken(Exception):
@@ -15,63 +20,105 @@ class StaleToken(Exception):
 
 
 class KnownObjects:
-    """Token <-> object. Objects are kept alive, since identity has no meaning otherwise, until their snapshot is forgotten."""
+    """Token <-> object. What can be referred to weakly is, so that memory is free as soon as the person lets go of it; lists, dicts
+    and the like are kept alive until ``prune`` sees that nothing else holds them."""
 
-    def __init__(self) -> None:
-        self.tokens: dict[int, Token] = {}
-        self._objects: dict[Token, Any] = {}
-        self._serials: dict[tuple[str, int], list[Token]] = {}
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        self.tokens: dict[int, Token] = {}  #: id -> token; an id may be stale: ask ``find``
+        self._namespace = namespace
+        self._strong: dict[Token, Any] = {}
+        self._weak: dict[Token, tuple[weakref.ref[Any], int]] = {}
+        self._after_sweep = 0
+        self._new: list[Token] = []
 
     def __len__(self) -> int:
-        return len(self._objects)
+        return len(self._strong) + len(self._weak)
+
+    def find(self, token: Token) -> Any:
+        """The object, or None."""
+        if (obj := self._strong.get(token)) is not None:
+            return obj
+        held = self._weak.get(token)
+        return None if held is None else held[0]()
 
     def get(self, token: Token) -> Any:
-        try:
-            return self._objects[token]
-        except KeyError:
-            raise StaleToken(f"{token}") from None
+        if (obj := self.find(token)) is None:
+            raise StaleToken(f"{token}")
+        return obj
 
-    def add_memo(self, side: str, serial: int, memo: Iterable[tuple[int, Any]], without: set[int], instead: dict[int, Any] | None = None) -> None:
-        """Learn from the memo of a snapshot's pickler or unpickler. ``without``: ids of objects that existed for the pickle only;
-        ``instead``: id of an object in the memo -> the one that stands for it."""
-        instead = instead or {}
-        found = self._serials.setdefault((side, serial), [])
-        states = set()
+    def put(self, token: Token, obj: Any) -> None:
+        self._drop(token)
+        if type(obj).__weakrefoffset__:
+            self._weak[token] = (weakref.ref(obj), id(obj))
+        else:
+            self._strong[token] = obj
+        self.tokens[id(obj)] = token
+
+    def learn(self, side: str, serial: int, memo: Iterable[tuple[int, Any]], skip: Iterable[int]) -> None:
+        """From the memo of a snapshot's pickler or unpickler. ``skip``: ids of objects that have a token, or none of their own."""
+        kinds: dict[type, bool] = {}
+        found: list[tuple[int, Any]] = []
+        states = set(skip)
         for index, obj in memo:
-            obj = instead.get(id(obj), obj)
-            if id(obj) in without or not is_updatable(obj):
+            kind = type(obj)
+            wanted = kinds.get(kind)
+            if wanted is None:
+                wanted = kinds[kind] = is_identity_kind(kind)
+            if not wanted:
                 continue
-            state = getattr(obj, "__dict__", None)
-            if state is not None:
-                states.add(id(state))  # pickled as a part of its object, and updated with it
-            token = (side, serial, index)
-            self._objects[token] = obj
-            self.tokens[id(obj)] = token
-            found.append(token)
-        for token in [t for t in found if id(self._objects[t]) in states]:
-            self._drop(token)
-        self._serials[(side, serial)] = [t for t in found if t in self._objects]
-
-    def forget(self, side: str, serial: int) -> None:
-        for token in self._serials.pop((side, serial), ()):
-            self._drop(token)
+            found.append((index, obj))
+            if kind.__dictoffset__:
+                # Pickled as a part of its object, and updated with it.
+                states.add(id(_dict_of(obj)))
+        new = []
+        for index, obj in found:
+            if id(obj) not in states and (type(obj) is not FunctionType or obj.__globals__ is self._namespace):
+                token = (side, serial, index)
+                self.put(token, obj)
+                new.append(token)
+        del memo, found
+        self._new = new
 
     def prune(self) -> None:
         """Let go of objects that nothing else refers to any more; what they alone referred to goes in the next round."""
+        if len(self._weak) > 2 * self._after_sweep + 1000:
+            for token in [t for t, (ref, _) in self._weak.items() if ref() is None]:
+                self._drop(token)
+            self._after_sweep = len(self._weak)
+        full = len(self._strong) <= _SLICE
         before = -1
-        while before != len(self._objects):
-            before = len(self._objects)
-            for token in list(reversed(self._objects)):
+        while before != len(self._strong):
+            before = len(self._strong)
+            tokens = list(self._strong) if full else self._next_slice()
+            for token in tokens:
                 # One reference is the dict's, one the argument's.
-                if sys.getrefcount(self._objects[token]) <= 2:
+                if sys.getrefcount(self._strong[token]) <= 2:
                     self._drop(token)
+
+    def _next_slice(self) -> list[Token]:
+        """What is new, and some of the rest: a sweep of everything would be felt after each cell."""
+        tokens = [t for t in self._new if t in self._strong]
+        self._new = []
+        for token in list(self._strong)[:_SLICE]:
+            self._strong[token] = self._strong.pop(token)  # to the end: another turn's
+            tokens.append(token)
+        return list(dict.fromkeys(tokens))
 
     def clear(self) -> None:
         self.tokens.clear()
-        self._objects.clear()
-        self._serials.clear()
+        self._strong.clear()
+        self._weak.clear()
 
     def _drop(self, token: Token) -> None:
-        obj = self._objects.pop(token, None)
-        if obj is not None and self.tokens.get(id(obj)) == token:
-            del self.tokens[id(obj)]
+        obj = self._strong.pop(token, None)
+        held = self._weak.pop(token, None)
+        key = id(obj) if obj is not None else held[1] if held is not None else None
+        if key is not None and self.tokens.get(key) == token:
+            del self.tokens[key]
+
+
+def _dict_of(obj: Any) -> Any:
+    try:
+        return object.__getattribute__(obj, "__dict__")
+    except AttributeError:
+        return None

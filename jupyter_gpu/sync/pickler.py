@@ -14,48 +14,94 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
+from . import codecs
 from .handles import Handle
+from .inplace import Undo, content_of
 from .names import globals_of
+
+if TYPE_CHECKING:
+    from .objects import KnownObjects
 
 #: (side, serial, index in the memo of that snapshot): names one object at both ends.
 Token = tuple[str, int, int]
+#: Bytes up to which a writable buffer stays in the stream: a reference to it would cost more.
+_IN_BAND = 4096
+_UNSEEN = object()
+#: Methods that say how instances are pickled: where one is written in Python, it may have side effects, and runs once per sync.
+_STATE_METHODS = ("__getstate__", "__reduce__", "__reduce_ex__", "__getnewargs__", "__getnewargs_ex__")
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles into ``self.file``. While it works it notes ``globals_seen`` (names that the notebook's functions read) and ``modules``
-    (dotted names of what is pickled by reference)."""
+    (dotted names of what is pickled by reference).
 
-    def __init__(self, namespace: dict[str, Any]) -> None:
+    ``reduced`` is shared by the picklers of one sync: what the person's ``__getstate__`` and the like gave, so that none of them
+    runs twice. ``views``: see ``codecs.views_among``.
+    """
+
+    def __init__(self, namespace: dict[str, Any], reduced: Reduced | None = None, views: dict[int, Any] | None = None) -> None:
         self.file = io.BytesIO()
         self.buffers: list[pickle.PickleBuffer] = []
-        super().__init__(self.file, protocol=5, buffer_callback=self.buffers.append)
+        super().__init__(self.file, protocol=5, buffer_callback=self._take_buffer)
         self.namespace = namespace
         self.globals_seen: set[str] = set()
         self.modules: set[str] = set()
+        self.reduced: Reduced = {} if reduced is None else reduced
+        self.views = views or {}
+        self.private: dict[int, Any] = {}  #: arrays that stand for a library's internals, and must stay apart
+        self.storages: dict[int, Any] = {}
+        self.met_arrays = False
+        # Plain functions: bound methods would make a cycle, and keep all that is in the memo alive until the collector comes by.
+        self._routes: dict[type, codecs.Route | None] = {}
+
+    @property
+    def dispatch_table(self) -> Any:
+        # cloudpickle's is a ChainMap, which costs a microsecond for each instance. `reducer_override` looks there once per type.
+        raise AttributeError("dispatch_table")
+
+    def _take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
+        with memoryview(buffer) as view:
+            if view.nbytes <= _IN_BAND and not view.readonly:  # what is read-only would come out of the stream read-only
+                return True
+        self.buffers.append(buffer)
+        return False
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
-        if kind is FunctionType:
-            if obj.__globals__ is self.namespace:
-                self.globals_seen |= globals_of(obj)
-                return _reduce_function(obj)
-            self.modules.add(obj.__module__ or "")
-        elif kind is CellType:
-            # Shared cells must stay shared, and may be part of a cycle: empty here, filled by the functions' states.
-            return _empty_cell, ()
-        elif kind is Handle:
-            return _bound_there, (obj.info.name,)
-        elif isinstance(obj, type):
-            return self._reduce_class(obj)
-        elif kind is ModuleType or isinstance(obj, ModuleType):
-            self.modules.add(obj.__name__)
-        elif kind is BuiltinFunctionType:
-            self.modules.add(getattr(obj, "__module__", None) or "")
+        route = self._routes.get(kind, _UNSEEN)
+        if route is _UNSEEN:
+            route = self._routes[kind] = _route_of(kind, self)
+        return NotImplemented if route is None else route(self, obj)  # type: ignore[operator]
+
+    def _reduce_function(self, obj: FunctionType) -> Any:
+        if obj.__globals__ is self.namespace:
+            self.globals_seen |= globals_of(obj)
+            return _reduce_function(obj)
+        self.modules.add(obj.__module__ or "")
         return super().reducer_override(obj)
+
+    def _reduce_builtin(self, obj: Any) -> Any:
+        self.modules.add(getattr(obj, "__module__", None) or "")
+        return NotImplemented
+
+    def _reduce_module(self, obj: ModuleType) -> Any:
+        self.modules.add(obj.__name__)
+        return cloudpickle.cloudpickle._module_reduce(obj)
+
+    def _reduce_once(self, obj: Any) -> Any:
+        if (found := self.reduced.get(id(obj))) is None:
+            reduced = obj.__reduce_ex__(5)
+            if isinstance(reduced, tuple):  # the iterators in it could be used once only
+                reduced = tuple(list(part) if i in (3, 4) and part is not None else part for i, part in enumerate(reduced))
+            found = self.reduced[id(obj)] = (obj, reduced)
+        reduced = found[1]
+        if not isinstance(reduced, tuple):
+            return reduced
+        return tuple(iter(part) if i in (3, 4) and part is not None else part for i, part in enumerate(reduced))
 
     def _reduce_class(self, cls: type) -> Any:
         reduced = super().reducer_override(cls)
@@ -66,29 +112,80 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return reduced
 
 
-class TokenPickler(Pickler):
-    """Refers to objects that both ends have by their tokens, and lists in ``met`` those it came across."""
+#: id -> (the object, so that the id stays true; what its ``__reduce_ex__`` gave)
+Reduced = dict[int, tuple[Any, Any]]
 
-    def __init__(self, namespace: dict[str, Any], known: dict[int, Token]) -> None:
-        super().__init__(namespace)
+
+def _route_of(kind: type, pickler: Pickler) -> codecs.Route | None:
+    """Who reduces instances of ``kind``; None: pickle itself."""
+    if (own := _ROUTES.get(kind)) is not None:
+        return own
+    if issubclass(kind, type):
+        return Pickler._reduce_class
+    if issubclass(kind, ModuleType):
+        return Pickler._reduce_module
+    if (codec := codecs.route_of(kind, pickler)) is not None:
+        return codec
+    listed = cloudpickle.Pickler.dispatch_table.get(kind)
+    if listed is not None:
+        return lambda _, obj: listed(obj)
+    if any(isinstance(getattr(kind, name, None), FunctionType) for name in _STATE_METHODS):
+        return Pickler._reduce_once
+    return None
+
+
+_ROUTES: dict[type, codecs.Route] = {
+    FunctionType: Pickler._reduce_function,
+    BuiltinFunctionType: Pickler._reduce_builtin,
+    CellType: lambda _, cell: _reduce_cell(cell),
+    CodeType: lambda _, code: _reduce_code(code),
+    Handle: lambda _, handle: _reduce_handle(handle),
+}
+
+
+class TokenPickler(Pickler):
+    """Refers to objects that both ends have by their tokens. The first time in a stream, the content goes along: the other end
+    updates its object there and then, before anything that was pickled after it is rebuilt (a ``__setstate__``, a hash). Should it
+    have let go of the object, the content makes a new one.
+
+    ``clean``: id -> name of values of names that are the same at both ends: for these the token is enough.
+    """
+
+    def __init__(
+        self,
+        namespace: dict[str, Any],
+        reduced: Reduced,
+        views: dict[int, Any],
+        known: KnownObjects,
+        clean: dict[int, str],
+    ) -> None:
+        super().__init__(namespace, reduced, views)
+        self._find = known.tokens.get
         self._known = known
-        self.met: dict[int, Any] = {}
+        self._clean = clean
+        self.told: dict[int, Any] = {}
         self._whole: Any = None
 
-    def persistent_id(self, obj: Any) -> Token | None:
-        token = self._known.get(id(obj))
-        if token is None:
-            return None
+    def persistent_id(self, obj: Any) -> Any:
+        token = self._find(id(obj))
+        return None if token is None else self._refer(obj, token)
+
+    def _refer(self, obj: Any, token: Token) -> Any:
         if obj is self._whole:
             self._whole = None
-            return None
-        self.met[id(obj)] = obj
-        return token
-
-    def dump_whole(self, obj: Any, wrap: Callable[[Any], Any]) -> None:
-        """Pickle a known object by value: once, at the outside; inside of itself it is its token."""
-        self._whole = obj
-        self.dump(wrap(obj))
+            return None  # inside of its own update: by value, once
+        key = id(obj)
+        if key in self.told:
+            return token
+        if self._known.find(token) is not obj:
+            return None  # that one is gone, and its id is another's now
+        self.told[key] = obj
+        if (name := self._clean.get(key)) is not None:
+            return "same", token, name
+        kind, content = content_of(obj)
+        if kind == "twin":
+            self._whole = obj
+        return kind, token, content
 
 
 class _Loading(threading.local):
@@ -96,7 +193,7 @@ class _Loading(threading.local):
 
     namespace: dict[str, Any] | None = None
     remote: Callable[[str], Any] | None = None
-    classes: list[tuple[type, Any]] | None = None
+    journal: list[Undo] | None = None
     fresh: set[type] | None = None
 
 
@@ -104,34 +201,32 @@ _loading = _Loading()
 
 
 class Unpickler(pickle.Unpickler):
-    """Loads what ``Pickler`` wrote. ``resolve`` gives the object of a token; ``classes`` collects states of classes that exist here
-    already: applying them is the caller's, since it changes what others see."""
+    """Loads what ``Pickler`` wrote. ``resolve`` gives the object for a persistent id; ``journal`` takes what undoes the changes of
+    classes that exist here already."""
 
     def __init__(
         self,
         stream: bytes | memoryview,
         buffers: Iterable[memoryview],
         namespace: dict[str, Any],
-        resolve: Callable[[Token], Any],
+        resolve: Callable[[Any], Any],
         remote: Callable[[str], Any] | None = None,
+        journal: list[Undo] | None = None,
     ) -> None:
         super().__init__(io.BytesIO(stream), buffers=buffers)
         self._resolve = resolve
-        self._context = (namespace, remote)
-        self.classes: list[tuple[type, Any]] = []
-        self._fresh: set[type] = set()
+        self._context = (namespace, remote, journal, set[type]())
 
     def persistent_load(self, pid: Any) -> Any:
         return self._resolve(pid)
 
     def load(self) -> Any:
-        saved = (_loading.namespace, _loading.remote, _loading.classes, _loading.fresh)
-        _loading.namespace, _loading.remote = self._context
-        _loading.classes, _loading.fresh = self.classes, self._fresh
+        saved = (_loading.namespace, _loading.remote, _loading.journal, _loading.fresh)
+        _loading.namespace, _loading.remote, _loading.journal, _loading.fresh = self._context
         try:
             return super().load()
         finally:
-            _loading.namespace, _loading.remote, _loading.classes, _loading.fresh = saved
+            _loading.namespace, _loading.remote, _loading.journal, _loading.fresh = saved
 
 
 # ---------------------------------------------------------------- called by pickles
@@ -169,9 +264,11 @@ def _show_source(filename: str, lines: list[str], number: int | None) -> None:
         shell_module.InteractiveShell.instance().compile._filename_map.setdefault(filename, number)
 
 
+def _fill_cell(cell: CellType, content: tuple[Any]) -> None:
+    cell.cell_contents = content[0]
+
+
 def _set_function_state(function: FunctionType, state: dict[str, Any]) -> None:
-    for cell, contents in state.pop("cells"):
-        cell.cell_contents = contents
     function.__dict__.update(state.pop("dict"))
     for name, value in state.items():
         setattr(function, name, dict(value) if type(value) is dict else value)
@@ -187,21 +284,40 @@ def _make_class(maker: Callable[..., type], *args: Any) -> type:
 
 
 def _set_class_state(cls: type, state: tuple[dict[str, Any], Any]) -> None:
-    if _loading.classes is None or _loading.fresh is None or cls in _loading.fresh:
-        fill_class(cls, state)
-    else:
-        _loading.classes.append((cls, state))
+    if isinstance(cls, enum.EnumMeta):
+        if _loading.fresh is None or cls in _loading.fresh:
+            cloudpickle.cloudpickle._class_setstate(cls, state)
+        return  # one that is here already was complete when it was made, and its members are not to be changed
+    if _loading.fresh is not None and cls not in _loading.fresh and _loading.journal is not None:
+        before = {name: vars(cls)[name] for name in vars(cls)}
+        _loading.journal.append(lambda: _restore_class(cls, before))
+    fill_class(cls, state)
+
+
+def _changeable(cls: type, name: str) -> bool:
+    """Whether an attribute is the person's, and no part of the class's layout or machinery."""
+    if name == "_abc_impl" or (name.startswith("__") and name.endswith("__") and not callable(vars(cls)[name])):
+        return False
+    return not isinstance(vars(cls)[name], _SLOT_LIKE)
 
 
 def fill_class(cls: type, state: tuple[dict[str, Any], Any]) -> None:
     """Give a class the attributes of ``state``; those that are not in it any more go."""
-    if isinstance(cls, enum.EnumMeta):
-        return  # complete when it was made, and its members are not to be changed
     attributes = state[0]
-    for name in [n for n in vars(cls) if n not in attributes and not (n.startswith("__") and n.endswith("__")) and n != "_abc_impl"]:
-        if not isinstance(vars(cls)[name], _SLOT_LIKE):
-            delattr(cls, name)
-    cloudpickle.cloudpickle._class_setstate(cls, state)
+    ours, _ = cloudpickle.cloudpickle._class_getstate(cls)  # what the other end would have sent of the class as it is here
+    for name in [n for n in ours if n not in attributes and n in vars(cls) and _changeable(cls, n)]:
+        delattr(cls, name)
+    kept = vars(cls)
+    changed = {name: value for name, value in attributes.items() if name not in kept or kept[name] is not value}
+    cloudpickle.cloudpickle._class_setstate(cls, (changed, state[1]))
+
+
+def _restore_class(cls: type, before: dict[str, Any]) -> None:
+    for name in [n for n in vars(cls) if n not in before]:
+        delattr(cls, name)
+    for name, value in before.items():
+        if vars(cls).get(name, _UNSEEN) is not value and name != "_abc_impl":
+            setattr(cls, name, value)
 
 
 _SLOT_LIKE = (type(CodeType.co_name), type(FunctionType.__code__))  # member and getset descriptors belong to the layout
@@ -210,10 +326,29 @@ _SLOT_LIKE = (type(CodeType.co_name), type(FunctionType.__code__))  # member and
 # ---------------------------------------------------------------- called by the pickler
 
 
+def _reduce_cell(cell: CellType) -> Any:
+    """Empty first, then filled: a cell is shared by closures, and may be a part of a cycle."""
+    if not _has_contents(cell):
+        return _empty_cell, ()
+    return _empty_cell, (), (cell.cell_contents,), None, None, _fill_cell
+
+
+def _reduce_handle(handle: Handle) -> Any:
+    return _bound_there, (handle.info.name,)
+
+
+def _reduce_code(code: CodeType) -> Any:
+    """Code by marshal: it keeps file and lines, for tracebacks, where cloudpickle drops them. Version 2 has no back references,
+    whose presence depends on reference counts: the same code gives the same bytes."""
+    try:
+        return _load_code, (marshal.dumps(code, 2),)
+    except ValueError:  # a constant of a kind that version 2 did not know
+        return _load_code, (marshal.dumps(code),)
+
+
 def _reduce_function(f: FunctionType) -> Any:
     cells = f.__closure__
     state: dict[str, Any] = {
-        "cells": tuple((c, c.cell_contents) for c in cells or () if _has_contents(c)),
         "dict": f.__dict__,
         "__qualname__": f.__qualname__,
         "__defaults__": f.__defaults__,
@@ -226,7 +361,7 @@ def _reduce_function(f: FunctionType) -> Any:
     code = f.__code__
     source = linecache.cache.get(code.co_filename)
     lines = list(source[2]) if source is not None and len(source) == 4 and len(source[2]) < 2000 else None
-    args = (_Code(code), f.__name__, cells, lines, _number_of(code.co_filename))
+    args = (code, f.__name__, cells, lines, _number_of(code.co_filename))
     return _make_function, args, state, None, None, _set_function_state
 
 
@@ -244,16 +379,3 @@ def _number_of(filename: str) -> int | None:
         return None
     number = shell_module.InteractiveShell.instance().compile._filename_map.get(filename)
     return number if isinstance(number, int) else None
-
-
-class _Code:
-    """Code by marshal: it keeps file and lines, for tracebacks, where cloudpickle drops them. Version 2 has no back references,
-    whose presence depends on reference counts: the same code gives the same bytes."""
-
-    __slots__ = ("code",)
-
-    def __init__(self, code: CodeType) -> None:
-        self.code = code
-
-    def __reduce__(self) -> Any:
-        return _load_code, (marshal.dumps(self.code, 2),)

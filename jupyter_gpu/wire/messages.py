@@ -139,9 +139,10 @@ class Opened(Message):
 
 
 class SessionChanged(Message):
-    """Pushed to the clients that opened the session, at each change of state."""
+    """Pushed to the clients that opened the session, at each change of state. ``error``: why it is over."""
 
     session: SessionInfo
+    error: ErrorRecord | None = None
 
 
 class ListSessions(Message):

@@ -134,6 +134,7 @@ class CellRunner:
         applied = time.perf_counter()
         self.stubs = frozenset(message.stubs)
         self.builtins.update(vars(builtins))
+        self.builtins["input"] = self.kernel.raw_input  # ipykernel puts it into builtins later than this
         self.namespace["__builtins__"] = self.builtins
         mark = self.replica.mark()
         await self._execute(message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import logging
 import os
 import signal
 import sys
@@ -180,6 +181,7 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
 
 def build() -> WorkerKernel:
     """A kernel with its shell, complete but for the pipe: what the zygote makes once, before it forks."""
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # or debugpy warns of frozen modules, in the person's cell
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     config = Config()
     config.HistoryManager.enabled = False  # its file belongs to the notebook's own machine; and no thread before a fork
@@ -192,6 +194,7 @@ def build() -> WorkerKernel:
         stdin_socket=Outlet("stdin"),
         iopub_socket=Outlet("iopub"),
         user_ns={},
+        log=logging.getLogger("jupyter_gpu_worker.kernel"),
     )
     if "" not in sys.path:
         sys.path.insert(0, "")

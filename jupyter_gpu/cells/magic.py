@@ -1,0 +1,51 @@
+"""The first step behind ``%remote`` and ``%%remote``: a command, or a cell to run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..wire.errors import UnknownOption
+from . import commands
+from .help import HELP
+from .notebook import Notebook
+from .options import nearest, parse
+from .transform import ADDED
+
+COMMANDS = ("status", "plan", "stop", "default", "quiet", "help")
+
+
+def line_magic(shell: Any, line: str) -> Any:
+    """``%remote ...``"""
+    command, _, rest = line.strip().partition(" ")
+    notebook = Notebook.of(shell)
+    if command in ("", "status"):
+        return commands.status(notebook)
+    if command == "plan":
+        return commands.plan_names(notebook, rest.split())
+    if command == "stop":
+        return commands.stop(notebook, rest.strip())
+    if command == "default":
+        return commands.default(notebook, rest.strip())
+    if command == "quiet":
+        return commands.quiet(notebook, rest.strip())
+    if command == "help":
+        print(HELP.strip())
+        return None
+    if "=" in command:
+        # Options alone are valid over a cell: say so, after they were checked.
+        parse(line)
+        raise UnknownOption(option=command, nearest=f"%%remote {line.strip()}", known=[])
+    raise UnknownOption(option=command, nearest=nearest(command, COMMANDS), known=[f"%remote {c}" for c in COMMANDS])
+
+
+def cell_magic(shell: Any, line: str, cell: str) -> None:
+    """``%%remote ...`` over a cell."""
+    notebook = Notebook.of(shell)
+    first, _, rest = line.strip().partition(" ")
+    if first == "plan":
+        commands.plan_cell(notebook, parse(rest), cell)
+        return
+    options = parse(line)
+    from .runner import run
+
+    run(notebook, options, line.replace(ADDED, "").strip(), cell, added=ADDED in line)

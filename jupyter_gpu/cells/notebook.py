@@ -1,0 +1,177 @@
+"""What one notebook (one IPython shell) has of remote things: its gateway, its sessions, its defaults."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import uuid
+import weakref
+from typing import Any
+
+from ..wire.errors import BadOptionValue, JupyterGpuError
+from ..wire.messages import SessionInfo, Wanted
+from .options import Options, hardware_text
+from .outputs import Publisher
+from .remote import Remote
+
+log = logging.getLogger(__name__)
+_ANY = (Wanted(type="ANY"),)
+
+
+class Notebook:
+    """One for a shell; ``Notebook.of(shell)`` finds it."""
+
+    def __init__(self, shell: Any) -> None:
+        self.shell = shell
+        # Of this process: a kernel that was restarted has an empty namespace, and must not find its old session.
+        self.identity = uuid.uuid4().hex[:12]
+        self.publisher = Publisher(shell)
+        self.default: Options | None = None  #: of `%remote default`
+        self.quiet = False
+        self.remotes: dict[str, Remote] = {}  #: by what follows the notebook's identity in the session's key
+        self._gateway: Any = None
+        self._generation = 0
+        self._pid = os.getpid()
+        atexit.register(_close_at_exit, weakref.ref(self))
+
+    @classmethod
+    def of(cls, shell: Any) -> Notebook:
+        found = getattr(shell, "_jupyter_gpu", None)
+        if not isinstance(found, cls):
+            found = shell._jupyter_gpu = cls(shell)
+        return found
+
+    # ------------------------------------------------------------ gateway
+
+    @property
+    def connected(self) -> bool:
+        return self._gateway is not None
+
+    def gateway(self) -> Any:
+        """The gateway that the configuration names, or one of the person's own, started if need be."""
+        if self._gateway is not None and getattr(self._gateway, "closed", False):
+            self._gateway = None
+        if self._gateway is None:
+            from ..client import Gateway
+
+            self._gateway = Gateway.connect(self.config())
+        return self._gateway
+
+    def config(self) -> Any:
+        from ..config import load
+
+        return load(getattr(self.shell, "config", None))
+
+    # ------------------------------------------------------------ sessions
+
+    def wanted(self, options: Options) -> tuple[Wanted, ...]:
+        """Hardware of a cell: what it says, or the notebook's default, or the configuration's, or any GPU."""
+        if options.gpu:
+            return options.gpu
+        if self.default is not None and self.default.gpu:
+            return self.default.gpu
+        from .options import parse_gpu
+
+        configured = str(getattr(self.config(), "default_gpu", "") or "")
+        return parse_gpu(configured) if configured else _ANY
+
+    def remote(self, options: Options) -> Remote:
+        """The session of a cell; not opened yet if it is a new one. Raises ``BadOptionValue`` for a name that has other hardware."""
+        if options.name:
+            slot = f"name:{options.name}"
+            found = self._alive(slot)
+            if found is not None and options.gpu and options.gpu != found.wanted:
+                has = hardware_text(found.wanted)
+                raise BadOptionValue(
+                    option="gpu", value=options.hardware, expected=f"gpu={has}, which the session {options.name!r} has; `%remote stop {options.name}` ends it"
+                )
+        else:
+            slot = hardware_text(self.wanted(options))
+            found = self._alive(slot)
+        if found is None:
+            self._generation += 1
+            key = f"{self.identity}/{slot}/{self._generation}"
+            found = self.remotes[slot] = Remote(self.shell, key, self.wanted(options), options.name, self.publisher)
+        return found
+
+    def peek(self, options: Options) -> Remote:
+        """The session that a cell would have, without making it the notebook's."""
+        before = set(self.remotes)
+        found = self.remote(options)
+        for slot in set(self.remotes) - before:
+            del self.remotes[slot]
+        return found
+
+    def _alive(self, slot: str) -> Remote | None:
+        found = self.remotes.get(slot)
+        if found is not None and not found.alive:
+            del self.remotes[slot]
+            return None
+        return found
+
+    def open(self, remote: Remote, options: Options, on_change: Any) -> bool:
+        """Give ``remote`` its session. Whether there was none yet. ``on_change(SessionInfo)`` hears of each phase."""
+        if remote.session is not None:
+            return False
+        config = self.config()
+        session = self.gateway().open(
+            remote.key,
+            list(remote.wanted),
+            idle=options.idle or float(getattr(config, "idle", 0.0) or 0.0),
+            owner=self.owner(),
+            cwd=os.getcwd(),
+            interpreter=str(getattr(config, "interpreter", "") or ""),
+            on_change=on_change,
+        )
+        remote.attach(session)
+        return True
+
+    def owner(self) -> str:
+        """Whom status shows: the notebook's path, where the front end tells it."""
+        for name in ("JPY_SESSION_NAME", "__vsc_ipynb_file__"):
+            found = os.environ.get(name) or self.shell.user_ns.get(name)
+            if isinstance(found, str) and found:
+                return os.path.basename(found)
+        return f"process {os.getpid()}"
+
+    def drop(self, remote: Remote) -> None:
+        """Never use it again; its session is given up."""
+        remote.end()
+        for slot in [s for s, r in self.remotes.items() if r is remote]:
+            del self.remotes[slot]
+        if remote.session is not None:
+            try:
+                remote.session.close()
+            except (JupyterGpuError, OSError) as error:  # that it is gone already is what was wanted
+                log.info("closing a session: %s", error)
+
+    def stop(self, remote: Remote) -> SessionInfo | None:
+        """End the session of ``remote`` at the gateway."""
+        info = remote.session.info if remote.session is not None else None
+        if info is not None and not remote.ended:
+            self.gateway().stop(info.session_id)
+        self.drop(remote)
+        return info
+
+    def close(self) -> None:
+        """The notebook's process ends: so do its sessions, whose hardware others wait for."""
+        if os.getpid() != self._pid:
+            return  # a fork of the kernel (multiprocessing): the sessions are not its own
+        for remote in list(self.remotes.values()):
+            try:
+                self.stop(remote)
+            except Exception as error:  # at exit there is nobody to tell, and the gateway ends idle sessions anyway
+                log.info("ending a session: %s", error)
+        gateway, self._gateway = self._gateway, None
+        if gateway is not None:
+            try:
+                gateway.close()
+            except Exception as error:  # likewise
+                log.info("leaving the gateway: %s", error)
+
+
+def _close_at_exit(reference: weakref.ref[Notebook]) -> None:
+    notebook = reference()
+    if notebook is not None:
+        notebook.close()

@@ -1,0 +1,363 @@
+"""The client's side of a gateway: blocking calls for the notebook's main thread, all I/O on one daemon thread."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from .config import JupyterGPU, load
+from .rpc import Rpc, Versions, check_versions
+from .transport.dial import dial
+from .transport.driver import LinkDriver
+from .wire.codec import decode, encode
+from .wire.errors import GatewayUnreachable, JupyterGpuError, LinkBroken, SessionLost, WorkerDied, from_record
+from .wire.link import Lane, Link
+from .wire.messages import (
+    AnyMessage,
+    CellDone,
+    Done,
+    ErrorRecord,
+    Fetch,
+    Fetched,
+    GetInventory,
+    Gpu,
+    Interrupt,
+    Inventory,
+    KernelExited,
+    KernelHello,
+    ListSessions,
+    Message,
+    Opened,
+    OpenSession,
+    RunCell,
+    SessionInfo,
+    Sessions,
+    SessionState,
+    StopSession,
+    Wanted,
+    Welcome,
+)
+from .wire.spool import Spool
+
+T = TypeVar("T")
+_USABLE = (SessionState.READY, SessionState.BUSY, SessionState.IDLE)
+_OVER = (SessionState.LOST, SessionState.ENDED)
+
+#: Bytes not acknowledged beyond which ``Session.send`` waits.
+_HIGH = 32 << 20
+#: Seconds for an answer to a request.
+_ANSWER = 30.0
+
+
+class IoThread:
+    """One loop on a daemon thread for the whole process."""
+
+    _instance: IoThread | None = None
+    _pid = 0
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="jupyter-gpu", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def get(cls) -> IoThread:
+        """The one of this process: a fork has not its parent's threads."""
+        if cls._instance is None or cls._pid != os.getpid():
+            cls._instance, cls._pid = cls(), os.getpid()
+        return cls._instance
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def call(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Run a coroutine there, and wait for it here. An interrupt cancels it."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        try:
+            return future.result(timeout)
+        except (KeyboardInterrupt, concurrent.futures.TimeoutError):
+            future.cancel()
+            raise
+
+
+class Gateway:
+    """A connection to a gateway. ``Gateway.connect()`` gives one per address."""
+
+    _open: dict[tuple[int, str], Gateway] = {}
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url = url
+        self._token = token
+        self._io = IoThread.get()
+        self._sessions: dict[str, Session] = {}
+        self._rpc = Rpc(url, token, self._changed)
+        self._watchers: dict[str, SimpleQueue[tuple[SessionInfo, ErrorRecord | None]]] = {}
+        self._last: dict[str, tuple[SessionInfo, ErrorRecord | None]] = {}
+        self.closed = False
+
+    @classmethod
+    def connect(cls, config: JupyterGPU | None = None, *, start: bool = True) -> Gateway:
+        """The gateway that ``config`` names, else one's own; ``start``: start that if it does not run. Raises
+        ``GatewayUnreachable``, ``GatewayStartFailed``, ``TokenRefused``, ``TokenFileExposed``, ``ProtocolMismatch``."""
+        config = config or load()
+        if config.gateway:
+            url, token = config.gateway, config.token
+        else:
+            from . import embedded
+
+            found = embedded.find_or_start(config) if start else embedded.find(config)
+            if found is None:
+                raise GatewayUnreachable(url="your own gateway", reason="none runs; the first %%remote cell starts it")
+            url, token = found.url, found.token
+        known = cls._open.get((os.getpid(), url))
+        if known is not None and not known.closed and known.alive:
+            return known
+        gateway = cls(url, token)
+        gateway._io.call(gateway._rpc.connect())
+        cls._open[(os.getpid(), url)] = gateway
+        return gateway
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection for requests stands."""
+        return self._rpc.alive
+
+    @property
+    def welcome(self) -> Welcome:
+        assert self._rpc.welcome is not None
+        return self._rpc.welcome
+
+    def close(self) -> None:
+        """Leave the gateway; sessions go on until their time is over."""
+        self.closed = True
+        for session in list(self._sessions.values()):
+            session.close()
+        self._io.call(self._rpc.close(), _ANSWER)
+        self._open.pop((os.getpid(), self.url), None)
+
+    # ------------------------------------------------------------ requests
+
+    def _ask(self, make: Callable[[int], Message], kind: type[T]) -> T:
+        async def ask() -> AnyMessage:
+            if not self._rpc.alive:
+                await self._rpc.connect()  # it was restarted, or the laptop slept
+            return await asyncio.wait_for(self._rpc.request(make), _ANSWER)
+
+        try:
+            answer = self._io.call(ask())
+        except asyncio.TimeoutError:
+            raise GatewayUnreachable(url=self.url, reason=f"no answer within {_ANSWER:g} seconds") from None
+        assert isinstance(answer, kind)
+        return answer
+
+    def sessions(self) -> list[SessionInfo]:
+        return self._ask(lambda i: ListSessions(id=i), Sessions).sessions
+
+    def inventory(self) -> list[Gpu]:
+        return self._ask(lambda i: GetInventory(id=i), Inventory).gpus
+
+    def stop(self, session_id: str, kill: bool = False) -> None:
+        """End a session. Raises ``SessionNotFound``."""
+        self._ask(lambda i: StopSession(id=i, session_id=session_id, kill=kill), Done)
+
+    def open(
+        self,
+        key: str,
+        wanted: Sequence[Wanted],
+        *,
+        idle: float = 0.0,
+        owner: str = "",
+        cwd: str = "",
+        interpreter: str = "",
+        env: dict[str, str] | None = None,
+        on_change: Callable[[SessionInfo], None] | None = None,
+    ) -> Session:
+        """The session of this key, connected. Blocks until it is ready; ``on_change`` hears of each phase on this thread. An interrupt
+        gives up, and ends a session that this call created. Raises ``NoSuchHardware``, ``PythonMismatch``, ``WorkerError``s."""
+        import sys
+
+        changes: SimpleQueue[tuple[SessionInfo, ErrorRecord | None]] = SimpleQueue()
+
+        def request(i: int) -> Message:
+            return OpenSession(
+                id=i, key=key, wanted=list(wanted), idle=idle, cwd=cwd, interpreter=interpreter or sys.executable, env=env or {}, owner=owner
+            )
+
+        opened = self._ask(request, Opened)
+        session_id = opened.session.session_id
+        try:
+            self._io.call(self._watch(session_id, changes))
+            info = self._wait_ready(opened.session, changes, on_change)
+            check_versions(info.versions)
+            session = Session(self._io, self.url, self._token, info, self._kill)
+            self._sessions[session_id] = session
+            session.start()
+            return session
+        except BaseException:
+            if opened.created:
+                try:
+                    self.stop(session_id, kill=True)
+                except JupyterGpuError:
+                    pass  # it has ended already, which is why we are here
+            raise
+        finally:
+            self._watchers.pop(session_id, None)
+
+    async def _watch(self, session_id: str, changes: SimpleQueue[tuple[SessionInfo, ErrorRecord | None]]) -> None:
+        self._watchers[session_id] = changes
+        if session_id in self._last:
+            changes.put(self._last[session_id])
+
+    def _wait_ready(
+        self, info: SessionInfo, changes: SimpleQueue[tuple[SessionInfo, ErrorRecord | None]], on_change: Callable[[SessionInfo], None] | None
+    ) -> SessionInfo:
+        while True:
+            if on_change is not None:
+                on_change(info)
+            if info.state in _USABLE:
+                return info
+            info, error = changes.get()
+            if error is not None:
+                raise from_record(error)
+            if info.state in _OVER:
+                raise SessionLost(session=info.session_id, reason=info.reason)
+
+    def _kill(self, session_id: str) -> None:
+        self.stop(session_id, kill=True)
+
+    def _changed(self, info: SessionInfo | None, error: ErrorRecord | None) -> None:
+        """On the I/O thread. ``info`` None: the connection is gone."""
+        if info is None:
+            for session_id, watcher in self._watchers.items():
+                lost = GatewayUnreachable(url=self.url, reason="the connection was lost while a session started").to_record()
+                watcher.put((SessionInfo(session_id=session_id, key="", state=SessionState.LOST, label="", created=0.0), lost))
+            return
+        self._last[info.session_id] = (info, error)
+        watcher = self._watchers.get(info.session_id)
+        if watcher is not None:
+            watcher.put((info, error))
+        session = self._sessions.get(info.session_id)
+        if session is not None:
+            session.changed(info)
+        if info.state in _OVER:
+            self._sessions.pop(info.session_id, None)
+
+
+class Session:
+    """A remote kernel, through its link. ``send`` and ``receive`` for one thread at a time; messages that come while no cell runs and
+    nothing is being fetched go to ``listener``, on the I/O thread."""
+
+    def __init__(self, io: IoThread, url: str, token: str, info: SessionInfo, kill: Callable[[str], None]) -> None:
+        self._io = io
+        self.info = info
+        self.hello: KernelHello | None = None
+        self.listener: Callable[[AnyMessage, list[memoryview]], None] | None = None
+        self._kill = kill
+        self._inbox: SimpleQueue[tuple[AnyMessage, list[memoryview]] | BaseException] = SimpleQueue()
+        self._attended = False  #: somebody waits in ``receive``, or is about to
+        self._failure: BaseException | None = None
+        self.state = "connecting"
+
+        async def dialer() -> Any:
+            return await dial(url, f"/v1/sessions/{info.session_id}/link", token)
+
+        self._driver = LinkDriver(dialer, Link(spool=Spool()), self._received, None, self._on_state, session=info.session_id, high_water=_HIGH)
+
+    def start(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._run(), self._io.loop)
+
+    @property
+    def versions(self) -> Versions | None:
+        return self.hello.versions if self.hello is not None else self.info.versions
+
+    # ------------------------------------------------------------ on the I/O thread
+
+    async def _run(self) -> None:
+        try:
+            await self._driver.run()
+        except BaseException as error:
+            self._fail(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._fail(SessionLost(session=self.info.session_id, reason="it was closed"))
+
+    def _on_state(self, state: str, detail: str) -> None:
+        self.state = state
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = error
+            self._inbox.put(error)
+
+    def _received(self, lane: Lane, payload: memoryview) -> None:
+        message, buffers = decode(payload)
+        if isinstance(message, KernelHello):
+            self.hello = message
+        elif isinstance(message, KernelExited):
+            self._fail(WorkerDied(exit=message.code, detail=message.detail))
+        elif self._attended:
+            if isinstance(message, (CellDone, Fetched)):
+                self._attended = False
+            self._inbox.put((message, buffers))
+        elif self.listener is not None:
+            self.listener(message, buffers)
+
+    def changed(self, info: SessionInfo) -> None:
+        self.info = info
+
+    def _send(self, parts: Sequence[Any], lane: Lane) -> None:
+        try:
+            self._driver.send(parts, lane)
+        except JupyterGpuError as error:
+            self._fail(error)
+
+    # ------------------------------------------------------------ for the notebook's thread
+
+    def send(self, message: Message, buffers: Sequence[Any] = (), control: bool = False) -> None:
+        """Send a message; it arrives, whatever happens to the connection. Blocks while too much is on its way. Raises what ended the
+        session."""
+        if self._failure is not None:
+            raise self._failure
+        if isinstance(message, (RunCell, Fetch)):
+            self._attended = True
+        parts = encode(message, buffers)
+        self._io.loop.call_soon_threadsafe(self._send, parts, Lane.CONTROL if control else Lane.DATA)
+        if buffers and not control and self._driver.link.backlog > _HIGH:
+            try:
+                self._io.call(self._driver.drain())
+            except LinkBroken:
+                raise self._failure or SessionLost(session=self.info.session_id, reason="it was closed") from None
+
+    def receive(self, timeout: float | None = None) -> tuple[AnyMessage, list[memoryview]] | None:
+        """The next message; None if there is none within ``timeout`` seconds. Raises ``WorkerDied``, ``SessionLost`` and what else ended
+        the session. An interrupt loses nothing."""
+        try:
+            got = self._inbox.get(timeout=timeout)
+        except Empty:
+            return None
+        if isinstance(got, BaseException):
+            self._inbox.put(got)  # whoever asks next hears it too
+            raise got
+        return got
+
+    def interrupt(self) -> None:
+        """SIGINT to the kernel, ahead of all data."""
+        self._io.loop.call_soon_threadsafe(self._send, encode(Interrupt()), Lane.CONTROL)
+
+    def kill(self) -> None:
+        """End the session at once; whoever waits in ``receive`` hears of it."""
+        try:
+            self._kill(self.info.session_id)
+        except JupyterGpuError as error:
+            self._fail(error)
+
+    def close(self) -> None:
+        """Give up the connection; the session goes on at the gateway until its time is over."""
+        asyncio.run_coroutine_threadsafe(self._driver.close(), self._io.loop)

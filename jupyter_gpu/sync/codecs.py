@@ -1,0 +1,118 @@
+"""How values of certain libraries are pickled, where their own way would lose what aliases what.
+
+Each library's part is imported only when a type of that library is met.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .pickler import Pickler
+
+#: A view brings along an array that nobody named only while that is not much larger than what is seen of it.
+_MUCH = 2
+
+
+#: (pickler, object) -> what ``__reduce_ex__`` gives
+Route = Callable[[Any, Any], Any]
+
+
+def route_of(kind: type, pickler: Pickler) -> Route | None:
+    """The reducer for instances of ``kind``; None: the library's own."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and kind is numpy.ndarray:
+        pickler.met_arrays = True
+        return _reduce_array if pickler.views else None
+    blocks = sys.modules.get("pandas._libs.internals")
+    if blocks is not None and issubclass(kind, blocks.Block):
+        return _reduce_block
+    torch = sys.modules.get("torch")
+    if torch is not None and issubclass(kind, getattr(torch, "Tensor", ())):
+        from . import torch_codec
+
+        return torch_codec.reduce_tensor
+    return None
+
+
+# ---------------------------------------------------------------- numpy
+
+
+class _Made(threading.local):
+    views: dict[int, Any] = {}
+
+
+_made = _Made()
+
+
+def begin_load() -> None:
+    """Forget the views that the last load on this thread made."""
+    _made.views = {}
+
+
+def is_made_view(array: Any) -> bool:
+    """Whether the load under way made this array as a view of another one."""
+    return _made.views.get(id(array)) is array
+
+
+def _memory_of(array: Any) -> Any:
+    """The array at the end of the chain of views."""
+    while type(array.base) is type(array):
+        array = array.base
+    return array
+
+
+def views_among(arrays: Iterable[Any]) -> dict[int, Any]:
+    """id of an array -> the array of which it is to be pickled as a view, where several show the same memory: one of them if it
+    shows all of it, otherwise what owns the memory, if that is not much more than what they show."""
+    groups: dict[int, tuple[Any, dict[int, Any]]] = {}
+    for array in arrays:
+        memory = _memory_of(array)
+        groups.setdefault(id(memory), (memory, {}))[1][id(array)] = array
+    found: dict[int, Any] = {}
+    for memory, group in groups.values():
+        if len(group) < 2 or memory.dtype.hasobject:
+            continue
+        whole = next((a for a in group.values() if a.nbytes == memory.nbytes and _is_contiguous(a) and not a.dtype.hasobject), None)
+        if whole is None and _is_contiguous(memory) and memory.nbytes <= _MUCH * sum(a.nbytes for a in group.values()):
+            whole = memory
+        if whole is not None:
+            found.update((key, whole) for key, a in group.items() if a is not whole and not a.dtype.hasobject)
+    return found
+
+
+def _is_contiguous(array: Any) -> bool:
+    return bool(array.flags.c_contiguous or array.flags.f_contiguous)
+
+
+def _reduce_array(pickler: Pickler, array: Any) -> Any:
+    whole = pickler.views.get(id(array))
+    if whole is None:
+        return NotImplemented
+    offset = array.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+    return _view, (whole, offset, array.shape, array.strides, array.dtype)
+
+
+def _view(whole: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Any:
+    import numpy as np
+
+    view = np.ndarray(shape, dtype, buffer=whole if whole.flags.c_contiguous else whole.T, offset=offset, strides=strides)
+    _made.views[id(view)] = view
+    return view
+
+
+# ---------------------------------------------------------------- pandas
+
+
+def _reduce_block(pickler: Pickler, block: Any) -> Any:
+    """Frames may share a block's memory while nobody writes, and know it from reference counts that a pickle does not have: each
+    must get memory of its own, or a write to one would show in the other."""
+    reduced = block.__reduce__()
+    values = reduced[1][0]
+    own = values[...] if hasattr(values, "__array_interface__") else values[:]
+    inner = own if hasattr(own, "__array_interface__") else getattr(own, "_ndarray", own)
+    pickler.private[id(inner)] = inner
+    return reduced[0], (own, *reduced[1][1:]), *reduced[2:]

@@ -1,0 +1,134 @@
+"""Pickling what the other end lacks: the cheapest way that keeps every alias."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..wire.messages import BufferRef, CannotTravel, Snapshot
+from . import codecs, modules
+from .chunks import digest
+from .diagnose import meaningless
+from .fingerprint import Probe
+from .inplace import is_identity_kind
+from .objects import KnownObjects
+from .pickler import Pickler, Reduced, TokenPickler
+
+
+@dataclass
+class Export:
+    """What goes to the other end. ``snapshot`` lacks only the ``inline`` positions, which ``chunks.pack`` fills in."""
+
+    snapshot: Snapshot
+    stream: bytes = b""
+    buffers: list[memoryview] = field(default_factory=list)  #: parallel to ``snapshot.buffers``
+    sent: dict[str, int] = field(default_factory=dict)  #: name -> bytes as it stands alone
+    unchanged: dict[str, int] = field(default_factory=dict)  #: likewise, of what the other end has
+    stuck: list[CannotTravel] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    fingerprints: dict[str, bytes] = field(default_factory=dict)
+    memo: list[tuple[int, Any]] = field(default_factory=list)
+    skip: set[int] = field(default_factory=set)  #: ids in ``memo`` that have a token already, or are nobody's
+
+
+@dataclass
+class _Part:
+    """One pickle of a snapshot."""
+
+    names: list[str]
+    stream: bytes
+    buffers: list[memoryview]
+    digests: list[bytes]
+    memo: dict[int, tuple[int, Any]]
+    skip: Iterable[int]
+
+
+class Writer:
+    """Makes the stream of one export from the probes of the names that changed."""
+
+    def __init__(self, namespace: dict[str, Any], known: KnownObjects, probes: dict[str, Probe], reduced: Reduced, clean: dict[int, str]) -> None:
+        self.namespace = namespace
+        self.known = known
+        self.probes = probes
+        self.reduced = reduced
+        self.clean = clean
+
+    def fill(self, export: Export) -> None:
+        """A value that shares nothing goes as the probe pickled it; all others go in one memo."""
+        probes, tied = self.probes, self._tied()
+        parts = [_Part([n], p.stream, p.buffers, p.digests, p.memo, p.private) for n, p in probes.items() if n not in tied]
+        if tied:
+            parts.append(self._together(sorted(tied), export))
+        base, segments, digests = 0, [], []
+        for part in parts:
+            segments.append((len(part.names), len(part.buffers), base, len(part.stream)))
+            export.memo += [(base + index, obj) for index, obj in part.memo.values()]
+            export.skip.update(part.skip)
+            export.buffers += part.buffers
+            digests += part.digests
+            base += len(part.memo)
+        head = pickle.dumps(segments)
+        export.stream = b"".join([len(head).to_bytes(4, "little"), head, *(part.stream for part in parts)])
+        export.fingerprints = {name: p.fingerprint for name, p in probes.items()}
+        export.sent = {name: p.size for name, p in probes.items()}
+        for name in probes:
+            export.warnings += meaningless(self.namespace[name], name)
+        export.snapshot = Snapshot(
+            serial=export.snapshot.serial,
+            names=[name for part in parts for name in part.names],
+            deleted=export.snapshot.deleted,
+            stream=BufferRef(digest(export.stream), len(export.stream)),
+            buffers=[BufferRef(name, b.nbytes) for name, b in zip(digests, export.buffers)],
+            modules=modules.versions_of(set().union(*(p.modules for p in probes.values()))),
+        )
+
+    def _tied(self) -> set[str]:
+        """Names that share objects with each other, with what the other end has, or memory within themselves."""
+        tied: set[str] = set()
+        owner: dict[int, str] = {}
+        tokens = self.known.tokens
+        for name, found in self.probes.items():
+            memo = found.memo
+            if any(self.known.find(tokens[key]) is memo[key][1] for key in tokens.keys() & memo.keys()):
+                tied.add(name)
+            for key in owner.keys() & memo.keys():
+                if is_identity_kind(type(memo[key][1])):
+                    tied |= {name, owner[key]}
+            if len(self.probes) > 1:
+                owner.update(dict.fromkeys(memo, name))
+        for group in self._groups_of_views():
+            tied |= group
+        return tied
+
+    def _groups_of_views(self) -> list[set[str]]:
+        """Names within which, or among which, arrays show the same memory."""
+        arrays = {name: _arrays_of(found) for name, found in self.probes.items()}
+        views = codecs.views_among(a for group in arrays.values() for a in group)
+        if not views:
+            return []
+        whole = {id(a) for a in views.values()}
+        return [{name} for name, group in arrays.items() if any(id(a) in views or id(a) in whole for a in group)]
+
+    def _together(self, names: list[str], export: Export) -> _Part:
+        views = codecs.views_among(a for name in names for a in _arrays_of(self.probes[name]))
+        pickler: Pickler
+        if self.known.tokens:
+            pickler = TokenPickler(self.namespace, self.reduced, views, self.known, self.clean)
+        else:
+            pickler = Pickler(self.namespace, self.reduced, views)
+        values = [self.namespace[name] for name in names]
+        pickler.dump(values[0] if len(values) == 1 else values)
+        told = pickler.told if isinstance(pickler, TokenPickler) else {}
+        buffers = [b.raw() for b in pickler.buffers]
+        skip = {*told, *pickler.private, id(values)}
+        return _Part(names, pickler.file.getvalue(), buffers, [digest(b) for b in buffers], pickler.memo.copy(), skip)
+
+
+def _arrays_of(found: Probe) -> list[Any]:
+    if not found.has_arrays:
+        return []
+    from numpy import ndarray
+
+    return [obj for key, (_, obj) in found.memo.items() if type(obj) is ndarray and key not in found.private]

@@ -1,0 +1,140 @@
+"""How arrays, tensors and instances take over the content of their twins.
+
+Instances exchange it: what the one here had goes to the twin, and away with it. Where an object owns something outside of Python
+(a handle that ``__del__`` frees), that is what keeps the owners straight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .codecs import is_made_view
+
+Journal = list[Callable[[], object]]
+_GONE = object()
+
+
+# ---------------------------------------------------------------- arrays
+
+
+def swap_array(old: Any, twin: Any, journal: Journal) -> bool:
+    """Whether ``old`` could take the content of ``twin``: same shape and dtype. Its strides stay its own: it may be a view."""
+    if old.shape != twin.shape or old.dtype != twin.dtype:
+        return False
+    if old.size == 0 or _address(old) == _address(twin):
+        return True
+    if is_made_view(twin):
+        return False  # only the view itself shows what the array shows that it is a view of
+    if not old.flags.writeable:
+        try:
+            old.flags.writeable = True
+        except ValueError:  # its memory is another's, who made it read-only
+            return False
+    before = old.copy(order="K")
+    journal.append(lambda: old.__setitem__(..., before))
+    old[...] = twin
+    return True
+
+
+def _address(array: Any) -> tuple[int, tuple[int, ...]]:
+    return array.__array_interface__["data"][0], array.strides
+
+
+def swap_tensor(old: Any, twin: Any, journal: Journal) -> bool:
+    """Into the same storage, so that views and tied weights see it; with another shape, a storage of its own."""
+    import torch
+
+    if old.requires_grad != twin.requires_grad:
+        return False
+    with torch.no_grad():
+        data, grad = old.detach(), old.grad if old.is_leaf else None
+        attributes = dict(old.__dict__)
+        if old.shape == twin.shape and old.dtype == twin.dtype and old.device == twin.device:
+            before = data.clone()
+            journal.append(lambda: data.copy_(before))
+            data.copy_(twin.detach())
+        else:
+            whole = old.data
+            try:
+                old.data = twin.data
+            except RuntimeError:  # of another kind altogether
+                return False
+            journal.append(lambda: setattr(old, "data", whole))
+
+        def undo() -> None:
+            if old.is_leaf:
+                old.grad = grad
+            old.__dict__.clear()
+            old.__dict__.update(attributes)
+
+        journal.append(undo)
+        if old.is_leaf:
+            old.grad = twin.grad
+        old.__dict__.clear()
+        old.__dict__.update(twin.__dict__)
+    return True
+
+
+# ---------------------------------------------------------------- instances
+
+
+def swap_state(old: Any, twin: Any, journal: Journal) -> None:
+    """``__dict__`` and slots."""
+    try:
+        ours, theirs = object.__getattribute__(old, "__dict__"), object.__getattribute__(twin, "__dict__")
+    except AttributeError:  # slots alone
+        ours = theirs = None
+    if isinstance(ours, dict) and ours is not old:  # (a dict may be its own __dict__, and has changed then)
+        _swap_dict(ours, theirs, journal)
+        if "_flags" in ours and "_mgr" in ours:  # pandas' flags refer weakly to their frame
+            _mend_flags(old, twin, ours, theirs, journal)
+    for cls in type(old).__mro__:
+        slots = vars(cls).get("__slots__", ())
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            if slot in ("__dict__", "__weakref__"):
+                continue
+            descriptor = vars(cls).get(f"_{cls.__name__.lstrip('_')}{slot}" if slot.startswith("__") and not slot.endswith("__") else slot)
+            if descriptor is not None:
+                _swap_slot(descriptor, old, twin, journal)
+
+
+def _swap_dict(ours: dict[str, Any], theirs: dict[str, Any], journal: Journal) -> None:
+    before, after = dict(ours), dict(theirs)
+
+    def put(here: dict[str, Any], there: dict[str, Any]) -> None:
+        ours.clear()
+        ours.update(here)
+        theirs.clear()
+        theirs.update(there)
+
+    journal.append(lambda: put(before, after))
+    put(after, before)
+
+
+def _mend_flags(old: Any, twin: Any, ours: dict[str, Any], theirs: dict[str, Any], journal: Journal) -> None:
+    flags, other = theirs["_flags"], ours["_flags"]  # after the swap: ``flags`` is the one that refers to ``old``
+    was, will = flags._allows_duplicate_labels, other._allows_duplicate_labels
+    journal.append(lambda: setattr(flags, "_allows_duplicate_labels", was))
+    ours["_flags"], theirs["_flags"] = flags, other
+    flags._allows_duplicate_labels = will
+
+
+def _swap_slot(descriptor: Any, old: Any, twin: Any, journal: Journal) -> None:
+    def put(obj: Any, value: Any) -> None:
+        if value is not _GONE:
+            descriptor.__set__(obj, value)
+        elif _slot(descriptor, obj) is not _GONE:
+            descriptor.__delete__(obj)
+
+    ours, theirs = _slot(descriptor, old), _slot(descriptor, twin)
+    journal.append(lambda: (put(old, ours), put(twin, theirs)))
+    put(old, theirs)
+    put(twin, ours)
+
+
+def _slot(descriptor: Any, obj: Any) -> Any:
+    try:
+        return descriptor.__get__(obj, type(obj))
+    except AttributeError:
+        return _GONE

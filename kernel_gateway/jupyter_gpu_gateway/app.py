@@ -1,0 +1,273 @@
+"""The gateway as a program: options, listening, and which handler a connection gets. Wiring only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from websockets.asyncio.server import Server, ServerConnection, serve, unix_serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+import jupyter_gpu
+from jupyter_gpu.transport.address import parse
+from jupyter_gpu.transport.envelope import SUBPROTOCOL, WEBSOCKET_OPTIONS, no_delay, open_envelope
+from jupyter_gpu.wire.errors import FrameGarbled, JupyterGpuError, ProtocolMismatch
+from jupyter_gpu.wire.messages import PROTOCOL, Activity, AnyMessage, Assigned, Failed, SessionInfo, Welcome, WorkerFailed, WorkerHello
+
+from .auth import Keys, bearer
+from .backends.process import ProcessBackend
+from .fleet import state
+from .fleet.manager import Manager
+from .inventory import real_gpus, simulated_gpus
+from .relay import forward, tell
+from .rpc import RpcConnection
+from .store import Store
+
+_log = logging.getLogger(__name__)
+
+#: What notebooks most often import, and what takes long: loaded once, by the zygote, if it is installed.
+PRELOAD = ["numpy", "pandas", "torch", "matplotlib.pyplot", "matplotlib_inline.backend_inline", "scipy.sparse", "sklearn", "ipywidgets", "tqdm"]
+
+OnChange = Callable[[SessionInfo, "JupyterGpuError | None"], None]
+
+
+class Gateway:
+    """One gateway. ``url`` as in ``transport.address``; ``own``: of the user's own, on the machine of the notebooks."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        folder: Path,
+        *,
+        own: bool = False,
+        simulate: str = "",
+        standby: int = 1,
+        alone: float = 60.0,
+        lease: float = 300.0,
+        exit_when_idle: float = 0.0,
+        preload: list[str] | None = None,
+        zygote: subprocess.Popen[bytes] | None = None,
+    ) -> None:
+        self.address = parse(url)
+        self.own = own
+        self.keys = Keys(token)
+        self.store = Store(folder / "gateway.sqlite")
+        self.gateway_id = "g-" + secrets.token_hex(6)
+        self.exit_when_idle = exit_when_idle
+        gpus, self.warnings = real_gpus()
+        self.gpus = [*gpus, *simulated_gpus(simulate)]
+        self.rpc: set[RpcConnection] = set()
+        self.links = 0
+        self._listeners: list[OnChange] = []
+        self._folder = folder
+        self._make_backend = lambda on_exit: ProcessBackend(folder, PRELOAD if preload is None else preload, on_exit, zygote)
+        self._fleet_options = {"standby": standby, "alone": alone, "lease": lease}
+        self._busy_at = time.monotonic()
+        self.manager: Manager
+
+    # ------------------------------------------------------------ life
+
+    async def run(self, ready: Callable[[str], None], stop: asyncio.Event) -> None:
+        """Listen, call ``ready(url)``, and serve until ``stop`` is set or nobody needs it any more."""
+        server = await self._listen()
+        try:
+            self.url = self._own_url(server)
+            self.manager = Manager(
+                self.gpus,
+                self._make_backend,
+                self.store,
+                self.keys,
+                self.url,
+                standby=int(self._fleet_options["standby"]),
+                alone=self._fleet_options["alone"],
+                lease=self._fleet_options["lease"],
+            )
+            self.manager.on_change = self._changed
+            await self.manager.start()
+            if self.own:
+                self.manager.handle(state.Warm(""))
+            ready(self.url)
+            await self._until(stop)
+        finally:
+            if hasattr(self, "manager"):
+                await self.manager.close()
+            server.close()
+            await server.wait_closed()
+            if self.address.socket:
+                Path(self.address.socket).unlink(missing_ok=True)
+            self.store.close()
+
+    async def _listen(self) -> Server:
+        options = {**WEBSOCKET_OPTIONS, "process_request": self._admit, "subprotocols": [SUBPROTOCOL], "server_header": None}
+        if self.address.socket:
+            Path(self.address.socket).unlink(missing_ok=True)
+            before = os.umask(0o177)
+            try:
+                return await unix_serve(self._connected, self.address.socket, **options)  # type: ignore[arg-type]
+            finally:
+                os.umask(before)
+        host, _, port = self.address.base.partition("://")[2].partition("/")[0].rpartition(":")
+        return await serve(self._connected, host.strip("[]"), int(port), **options)  # type: ignore[arg-type]
+
+    def _own_url(self, server: Server) -> str:
+        if self.address.socket:
+            return f"unix://{self.address.socket}"
+        host, port = next(iter(server.sockets)).getsockname()[:2]
+        return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
+
+    async def _until(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(stop.wait(), 1.0)
+            if self.rpc or self.links or self.manager.fleet.sessions:
+                self._busy_at = time.monotonic()
+            elif self.exit_when_idle and time.monotonic() - self._busy_at >= self.exit_when_idle:
+                return
+
+    # ------------------------------------------------------------ who may come in
+
+    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Before the upgrade: None lets it go on."""
+        path = request.path.partition("?")[0]
+        if path == "/healthz":
+            return connection.respond(http.HTTPStatus.OK, "ok\n")
+        token = bearer(request.headers.get("Authorization"))
+        allowed = bool(self.keys.worker_of(token)) if path == "/v1/worker" else self.keys.is_client(token)
+        if not allowed:
+            return connection.respond(http.HTTPStatus.UNAUTHORIZED, "The token is not valid here.\n")
+        spoken = request.headers.get("Sec-WebSocket-Protocol", "")
+        if SUBPROTOCOL not in [p.strip() for p in spoken.split(",")]:
+            response = connection.respond(http.HTTPStatus.UPGRADE_REQUIRED, f"This gateway speaks {SUBPROTOCOL}.\n")
+            response.headers["Sec-WebSocket-Protocol"] = SUBPROTOCOL
+            return response
+        session = _session_of(path)
+        if path in ("/v1/rpc", "/v1/worker") or (session and session in self.manager.fleet.sessions):
+            return None
+        return connection.respond(http.HTTPStatus.NOT_FOUND, "There is nothing here.\n")
+
+    async def _connected(self, socket: ServerConnection) -> None:
+        no_delay(socket)
+        assert socket.request is not None
+        path = socket.request.path.partition("?")[0]
+        try:
+            if path == "/v1/rpc":
+                await self._rpc(socket)
+            elif path == "/v1/worker":
+                await self._worker(socket, self.keys.worker_of(bearer(socket.request.headers.get("Authorization"))))
+            else:
+                await self._client_link(socket, _session_of(path))
+        except (FrameGarbled, ConnectionClosed, asyncio.TimeoutError) as error:
+            _log.warning("%s: %s", path, error)
+
+    # ------------------------------------------------------------ handlers
+
+    async def _rpc(self, socket: ServerConnection) -> None:
+        connection = RpcConnection(self, socket)
+        self.rpc.add(connection)
+        try:
+            await connection.serve()
+        finally:
+            self.rpc.discard(connection)
+
+    async def _client_link(self, socket: ServerConnection, session_id: str) -> None:
+        session = self.manager.fleet.sessions[session_id]
+        pair = self.manager.pair_of_worker(session.worker_id, session_id)
+        if pair.client is not None:
+            await pair.client.close(4000, "another client took over")
+            await pair.left(pair.client, "another client took over")
+        pair.client = socket
+        self.links += 1
+        self.manager.handle(state.Clients(session_id, 1))
+        try:
+            await pair.attached()
+            await forward(socket, pair, _ignore)
+        finally:
+            self.links -= 1
+            if pair.client is socket:
+                self.manager.handle(state.Clients(session_id, 0))
+            await pair.left(socket, "the notebook's connection closed")
+
+    async def _worker(self, socket: ServerConnection, worker_id: str) -> None:
+        hello = open_envelope(await asyncio.wait_for(socket.recv(), 10))
+        if not isinstance(hello, WorkerHello):
+            raise FrameGarbled(reason="a worker did not begin with WorkerHello")
+        if hello.protocol != PROTOCOL:
+            await tell(socket, Failed(id=0, error=ProtocolMismatch(here=str(PROTOCOL), there=str(hello.protocol)).to_record()))
+            return
+        session_id = self.manager.is_back(worker_id) or hello.session_id
+        pair = self.manager.pair_of_worker(worker_id, session_id)
+        pair.worker = socket
+        if session_id:
+            self.manager.pairs[session_id] = pair
+        else:
+            self.manager.handle(state.WorkerReady(worker_id, hello.versions, hello.kernel_pid))
+        try:
+            await pair.attached()
+            await forward(socket, pair, lambda message: self._from_worker(worker_id, message))
+        finally:
+            await pair.left(socket, "the worker's connection closed")
+
+    async def _from_worker(self, worker_id: str, message: AnyMessage) -> None:
+        if isinstance(message, Activity):
+            worker = self.manager.fleet.workers.get(worker_id)
+            if worker is not None:
+                self.manager.handle(state.Activity(worker.session_id, message.busy))
+        elif isinstance(message, Assigned):
+            self.manager.handle(state.WorkerAssigned(worker_id))
+        elif isinstance(message, WorkerFailed):
+            from jupyter_gpu.wire.errors import from_record
+
+            self.manager.handle(state.WorkerGone(worker_id, from_record(message.error)))
+
+    # ------------------------------------------------------------ what clients hear
+
+    def welcome(self) -> Welcome:
+        return Welcome(
+            protocol=PROTOCOL,
+            software=jupyter_gpu.__version__,
+            gateway_id=self.gateway_id,
+            own=self.own,
+            simulated=any(g.simulated for g in self.gpus),
+        )
+
+    def _changed(self, info: SessionInfo, error: JupyterGpuError | None) -> None:
+        for listener in self._listeners:
+            listener(info, error)
+        for connection in self.rpc:
+            connection.changed(info, error)
+
+    @contextlib.contextmanager
+    def listening(self, listener: OnChange) -> Iterator[None]:
+        """Call ``listener`` for changes inside of the block."""
+        self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
+
+
+async def _ignore(message: AnyMessage) -> None:
+    """A client has nothing to tell the gateway beside its link."""
+
+
+def _session_of(path: str) -> str:
+    parts = path.strip("/").split("/")
+    return parts[2] if len(parts) == 4 and parts[:2] == ["v1", "sessions"] and parts[3] == "link" else ""
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """SIGTERM and SIGINT end the gateway in order."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)

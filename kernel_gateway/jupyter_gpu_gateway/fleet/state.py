@@ -1,0 +1,422 @@
+"""Which sessions and workers should exist: pure, events in and instructions out. No clock, no I/O.
+
+``TRANSITIONS`` is the life of a session; everything else here decides when to take which of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from jupyter_gpu.wire.errors import JupyterGpuError, NoSuchHardware, SessionLost
+from jupyter_gpu.wire.messages import Gpu, SessionState, Versions, Wanted
+
+S = SessionState
+
+#: (state, what happened) -> state. What is not listed changes nothing.
+TRANSITIONS: dict[tuple[SessionState, str], SessionState] = {
+    (S.QUEUED, "hardware free"): S.STARTING,
+    (S.STARTING, "assigned"): S.READY,
+    (S.STARTING, "worker gone"): S.QUEUED,
+    (S.READY, "busy"): S.BUSY,
+    (S.IDLE, "busy"): S.BUSY,
+    (S.BUSY, "idle"): S.IDLE,
+    (S.READY, "worker gone"): S.LOST,
+    (S.IDLE, "worker gone"): S.LOST,
+    (S.BUSY, "worker gone"): S.LOST,
+    (S.QUEUED, "stop"): S.ENDED,
+    (S.STARTING, "stop"): S.ENDED,
+    (S.READY, "stop"): S.ENDED,
+    (S.IDLE, "stop"): S.ENDED,
+    (S.BUSY, "stop"): S.ENDED,
+    (S.QUEUED, "failed"): S.ENDED,
+    (S.STARTING, "failed"): S.ENDED,
+}
+ALIVE = frozenset({S.QUEUED, S.STARTING, S.READY, S.BUSY, S.IDLE})
+_WITH_WORKER = frozenset({S.STARTING, S.READY, S.BUSY, S.IDLE})
+
+#: Workers of a session that died before it was ready, after which trying again is no use.
+_MOST_FAILURES = 2
+
+
+@dataclass
+class Session:
+    """Times in seconds of the caller's clock."""
+
+    session_id: str
+    key: str
+    wanted: list[Wanted]
+    created: float
+    interpreter: str = ""
+    idle: float = 0.0
+    state: SessionState = S.QUEUED
+    gpus: list[Gpu] = field(default_factory=list)
+    worker_id: str = ""
+    active: float = 0.0
+    clients: int = 0
+    alone_since: float = 0.0
+    failures: int = 0
+    warm: bool = False
+    reason: str = ""
+    versions: Versions | None = None
+    pid: int = 0
+
+
+@dataclass
+class Worker:
+    """``ready``: it has dialled in. ``session_id``: whose it is; empty: it stands by."""
+
+    worker_id: str
+    interpreter: str
+    ready: bool = False
+    session_id: str = ""
+    versions: Versions | None = None
+    pid: int = 0
+
+
+# ---------------------------------------------------------------- events
+
+
+@dataclass(frozen=True)
+class Opened:
+    session_id: str
+    key: str
+    wanted: tuple[Wanted, ...]
+    interpreter: str = ""
+    idle: float = 0.0
+
+
+@dataclass(frozen=True)
+class Stopped:
+    session_id: str
+    kill: bool = False
+    reason: str = "stopped"
+
+
+@dataclass(frozen=True)
+class WorkerReady:
+    worker_id: str
+    versions: Versions | None = None
+    pid: int = 0
+
+
+@dataclass(frozen=True)
+class WorkerAssigned:
+    worker_id: str
+
+
+@dataclass(frozen=True)
+class WorkerGone:
+    worker_id: str
+    error: JupyterGpuError | None = None
+
+
+@dataclass(frozen=True)
+class Activity:
+    session_id: str
+    busy: bool
+
+
+@dataclass(frozen=True)
+class Clients:
+    """How many clients are connected to a session."""
+
+    session_id: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time went by."""
+
+
+@dataclass(frozen=True)
+class Warm:
+    """Keep standby workers of this interpreter from here on."""
+
+    interpreter: str
+
+
+Event = Opened | Stopped | WorkerReady | WorkerAssigned | WorkerGone | Activity | Clients | Tick | Warm
+
+
+# ---------------------------------------------------------------- instructions
+
+
+@dataclass(frozen=True)
+class StartWorker:
+    worker_id: str
+    interpreter: str
+
+
+@dataclass(frozen=True)
+class AssignWorker:
+    worker_id: str
+    session_id: str
+
+
+@dataclass(frozen=True)
+class ReleaseWorker:
+    worker_id: str
+    kill: bool
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Tell the clients of a session, and the store."""
+
+    session_id: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Tell the clients of a session that it is over, and why."""
+
+    session_id: str
+    error: JupyterGpuError
+
+
+Instruction = StartWorker | AssignWorker | ReleaseWorker | Changed | Ended
+
+
+class Fleet:
+    """``handle(event, now)`` -> instructions. ``standby``: workers kept warm per interpreter; ``alone``: seconds after which a session
+    without a client ends (0: never); ``new_id`` names workers."""
+
+    def __init__(self, gpus: Iterable[Gpu], *, standby: int, alone: float, new_id: Callable[[], str]) -> None:
+        self.gpus = list(gpus)
+        self.sessions: dict[str, Session] = {}
+        self.workers: dict[str, Worker] = {}
+        self.standby = standby
+        self.alone = alone
+        self._new_id = new_id
+        self._warm: dict[str, None] = {}
+        self._out: list[Instruction] = []
+        self._now = 0.0
+
+    def handle(self, event: Event, now: float) -> list[Instruction]:
+        self._now = now
+        self._out = []
+        _HANDLERS[type(event)](self, event)
+        return self._out
+
+    def find(self, key: str) -> Session | None:
+        """The session of this key that is alive."""
+        return next((s for s in self.sessions.values() if s.key == key and s.state in ALIVE), None)
+
+    def queue(self) -> list[Session]:
+        """Sessions that wait for hardware, the longest first."""
+        return [s for s in self.sessions.values() if s.state == S.QUEUED]
+
+    def inventory(self) -> list[Gpu]:
+        """All GPUs, with who has them."""
+        owners = {g.uuid: s.session_id for s in self.sessions.values() if s.state in _WITH_WORKER for g in s.gpus}
+        return [_owned(g, owners.get(g.uuid, "")) for g in self.gpus]
+
+    # ------------------------------------------------------------ events
+
+    def _opened(self, event: Opened) -> None:
+        missing = self._impossible(event.wanted)
+        if missing is not None:
+            self._out.append(Ended(event.session_id, missing))
+            return
+        self.sessions[event.session_id] = Session(
+            event.session_id, event.key, list(event.wanted), self._now, event.interpreter, event.idle, active=self._now, alone_since=self._now
+        )
+        self._warm.setdefault(event.interpreter)
+        self._place()
+
+    def _stopped(self, event: Stopped) -> None:
+        session = self.sessions.get(event.session_id)
+        if session is not None and session.state in ALIVE:
+            self._end(session, "stop", SessionLost(session=session.session_id, reason=event.reason), kill=event.kill)
+
+    def _worker_ready(self, event: WorkerReady) -> None:
+        worker = self.workers.get(event.worker_id)
+        if worker is None:
+            self._out.append(ReleaseWorker(event.worker_id, kill=True))  # of an earlier life
+            return
+        worker.ready, worker.versions, worker.pid = True, event.versions, event.pid
+        if worker.session_id:
+            self._assign(worker)
+        else:
+            self._place()
+
+    def _worker_assigned(self, event: WorkerAssigned) -> None:
+        session = self._session_of(event.worker_id)
+        if session is not None:
+            self._move(session, "assigned")
+            session.active = self._now
+
+    def _worker_gone(self, event: WorkerGone) -> None:
+        worker = self.workers.pop(event.worker_id, None)
+        if worker is None:
+            return
+        session = self.sessions.get(worker.session_id)
+        error = event.error or SessionLost(session=worker.session_id, reason="its worker is gone")
+        if session is None or session.state not in ALIVE:
+            if not worker.ready:
+                self._fail_waiting(worker.interpreter, error)
+        elif session.state == S.STARTING:
+            session.failures += 1
+            session.worker_id, session.gpus = "", []
+            if session.failures >= _MOST_FAILURES:
+                self._end(session, "failed", error)
+            else:
+                self._move(session, "worker gone")
+        else:
+            session.worker_id = ""
+            self._end(session, "worker gone", error)
+        self._place()
+
+    def _fail_waiting(self, interpreter: str, error: JupyterGpuError) -> None:
+        """A standby worker never came up: keeping on trying would go on for ever."""
+        self._warm.pop(interpreter, None)
+
+    def _activity(self, event: Activity) -> None:
+        session = self.sessions.get(event.session_id)
+        if session is not None and session.state in ALIVE:
+            session.active = self._now
+            self._move(session, "busy" if event.busy else "idle")
+
+    def _clients(self, event: Clients) -> None:
+        session = self.sessions.get(event.session_id)
+        if session is not None:
+            session.clients, session.alone_since = event.count, self._now
+
+    def _tick(self, event: Tick) -> None:
+        for session in [s for s in self.sessions.values() if s.state in ALIVE]:
+            reason = self._overdue(session)
+            if reason:
+                self._end(session, "stop", SessionLost(session=session.session_id, reason=reason))
+        self._place()
+
+    def _overdue(self, session: Session) -> str:
+        if session.idle and session.state in (S.READY, S.IDLE) and self._now - session.active >= session.idle:
+            return f"no cell ran for {session.idle:g} seconds (idle=)"
+        if self.alone and not session.clients and self._now - session.alone_since >= self.alone:
+            return f"no notebook was connected for {self.alone:g} seconds"
+        return ""
+
+    def _on_warm(self, event: Warm) -> None:
+        self._warm.setdefault(event.interpreter)
+        self._place()
+
+    # ------------------------------------------------------------ placement
+
+    def _impossible(self, wanted: Iterable[Wanted]) -> JupyterGpuError | None:
+        """An error if no choice could ever be satisfied by what there is."""
+        for choice in wanted:
+            if choice.type == "CPU" or sum(_matches(g, choice) for g in self.gpus) >= choice.count:
+                return None
+        return NoSuchHardware(wanted=[_text(w) for w in wanted], available=self.describe())
+
+    def describe(self) -> list[str]:
+        """"2 × H100 (simulated)", ..., "CPU": what can be asked for."""
+        kinds: dict[tuple[str, bool], int] = {}
+        for gpu in self.gpus:
+            kinds[(gpu.type, gpu.simulated)] = kinds.get((gpu.type, gpu.simulated), 0) + 1
+        names = [f"{n} × {kind}" if n > 1 else kind for (kind, _), n in kinds.items()]
+        return [name + (" (simulated)" if sim else "") for name, (_, sim) in zip(names, kinds)] + ["CPU"]
+
+    def _choose(self, session: Session) -> list[Gpu] | None:
+        """GPUs for a session, by its order of preference; None: none are free now."""
+        free = [g for g in self.inventory() if not g.session_id]
+        for choice in session.wanted:
+            if choice.type == "CPU":
+                return []
+            fitting = [g for g in free if _matches(g, choice)]
+            if len(fitting) >= choice.count:
+                return fitting[: choice.count]
+        return None
+
+    def _place(self) -> None:
+        """Give hardware and workers to those that wait, first come first served, and keep the standby pool full."""
+        for session in self.queue():
+            gpus = self._choose(session)
+            if gpus is None:
+                self._out.append(Changed(session.session_id))
+                continue
+            session.gpus = [_owned(g, session.session_id) for g in gpus]
+            session.state = TRANSITIONS[(session.state, "hardware free")]
+            worker = self._standby_of(session.interpreter)
+            session.warm = worker is not None and worker.ready
+            if worker is None:
+                worker = self._start(session.interpreter)
+            worker.session_id, session.worker_id = session.session_id, worker.worker_id
+            self._out.append(Changed(session.session_id))
+            if worker.ready:
+                self._assign(worker)
+        for interpreter in self._warm:
+            for _ in range(self.standby - sum(1 for w in self.workers.values() if w.interpreter == interpreter and not w.session_id)):
+                self._start(interpreter)
+
+    def _standby_of(self, interpreter: str) -> Worker | None:
+        idle = [w for w in self.workers.values() if w.interpreter == interpreter and not w.session_id]
+        return next((w for w in idle if w.ready), idle[0] if idle else None)
+
+    def _start(self, interpreter: str) -> Worker:
+        worker = Worker(self._new_id(), interpreter)
+        self.workers[worker.worker_id] = worker
+        self._out.append(StartWorker(worker.worker_id, interpreter))
+        return worker
+
+    def _assign(self, worker: Worker) -> None:
+        session = self.sessions[worker.session_id]
+        session.versions, session.pid = worker.versions, worker.pid
+        self._out.append(AssignWorker(worker.worker_id, session.session_id))
+
+    # ------------------------------------------------------------ ends
+
+    def _session_of(self, worker_id: str) -> Session | None:
+        worker = self.workers.get(worker_id)
+        return None if worker is None else self.sessions.get(worker.session_id)
+
+    def _move(self, session: Session, what: str) -> None:
+        after = TRANSITIONS.get((session.state, what))
+        if after is not None:
+            session.state = after
+            self._out.append(Changed(session.session_id))
+
+    def _end(self, session: Session, what: str, error: JupyterGpuError, *, kill: bool = False) -> None:
+        worker_id, session.worker_id, session.gpus = session.worker_id, "", []
+        session.reason = error.sentence
+        self._move(session, what)
+        self._out.append(Ended(session.session_id, error))
+        del self.sessions[session.session_id]
+        worker = self.workers.get(worker_id)
+        if worker is not None:
+            worker.session_id = "-"  # serves one session, and dies
+            self._out.append(ReleaseWorker(worker_id, kill))
+        self._place()
+
+
+_HANDLERS: dict[type, Callable[[Fleet, object], None]] = {
+    Opened: Fleet._opened,  # type: ignore[dict-item]
+    Stopped: Fleet._stopped,  # type: ignore[dict-item]
+    WorkerReady: Fleet._worker_ready,  # type: ignore[dict-item]
+    WorkerAssigned: Fleet._worker_assigned,  # type: ignore[dict-item]
+    WorkerGone: Fleet._worker_gone,  # type: ignore[dict-item]
+    Activity: Fleet._activity,  # type: ignore[dict-item]
+    Clients: Fleet._clients,  # type: ignore[dict-item]
+    Tick: Fleet._tick,  # type: ignore[dict-item]
+    Warm: Fleet._on_warm,  # type: ignore[dict-item]
+}
+
+
+def _matches(gpu: Gpu, choice: Wanted) -> bool:
+    return choice.type in ("ANY", gpu.type)
+
+
+def _text(choice: Wanted) -> str:
+    return choice.type if choice.count == 1 else f"{choice.type}:{choice.count}"
+
+
+def _owned(gpu: Gpu, session_id: str) -> Gpu:
+
+
+    return replace(gpu, session_id=session_id)
+
+

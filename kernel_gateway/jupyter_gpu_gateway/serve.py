@@ -1,0 +1,104 @@
+"""From the options of the command line to a gateway that listens."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jupyter_gpu
+from jupyter_gpu.wire.errors import JupyterGpuError, TokenFileExposed
+from jupyter_gpu.wire.messages import PROTOCOL
+
+from .app import PRELOAD, Gateway, stop_on_signals
+from .auth import new_token
+from .runtime import kept_token, socket_path, sole_owner, write_info
+
+DEFAULT_URL = "ws://127.0.0.1:8890"
+
+
+def run(chosen: argparse.Namespace, folder: Path, zygote: subprocess.Popen[bytes]) -> int:
+    """Serve until told to end. Returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("websockets").setLevel(logging.ERROR)
+    try:
+        with contextlib.ExitStack() as stack:
+            if chosen.own:
+                stack.enter_context(sole_owner(chosen.own))
+            asyncio.run(_serve(chosen, folder, zygote))
+        return 0
+    except JupyterGpuError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"The gateway cannot listen: {error.strerror or error}. Choose another address with --url.", file=sys.stderr)
+        return 1
+
+
+async def _serve(chosen: argparse.Namespace, folder: Path, zygote: subprocess.Popen[bytes]) -> None:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    token, shown = _token(chosen)
+    gateway = Gateway(
+        _url(chosen),
+        token,
+        folder,
+        own=bool(chosen.own),
+        simulate=chosen.simulate,
+        standby=chosen.standby,
+        alone=(60.0 if chosen.own else 3600.0) if chosen.alone is None else chosen.alone,
+        lease=chosen.lease,
+        exit_when_idle=chosen.exit_when_idle,
+        preload=PRELOAD if chosen.preload is None else [m for m in chosen.preload.split(",") if m],
+        zygote=zygote,
+    )
+
+    def ready(url: str) -> None:
+        if chosen.own:
+            info = {"url": url, "token": token, "pid": os.getpid(), "software": jupyter_gpu.__version__, "protocol": PROTOCOL, "simulate": chosen.simulate}
+            write_info(chosen.own, info)
+        else:
+            _introduce(gateway, url, token if shown else "")
+
+    try:
+        await gateway.run(ready, stop)
+    finally:
+        if chosen.own:
+            chosen.own.unlink(missing_ok=True)
+
+
+def _url(chosen: argparse.Namespace) -> str:
+    if chosen.url or not chosen.own:
+        return str(chosen.url or DEFAULT_URL)
+    path = socket_path(chosen.own)
+    return f"unix://{path}" if path is not None else "ws://127.0.0.1:0"
+
+
+def _token(chosen: argparse.Namespace) -> tuple[str, bool]:
+    """(token, whether to show it). A token that somebody gave is known to them already."""
+    if chosen.token_file:
+        mode = chosen.token_file.stat().st_mode & 0o777
+        if mode & 0o077:
+            raise TokenFileExposed(path=str(chosen.token_file), mode=f"{mode:04o}")
+        return chosen.token_file.read_text().strip(), False
+    if chosen.own:
+        return kept_token(chosen.own, new_token()), False
+    given = os.environ.get("JUPYTER_GPU_TOKEN", "")
+    return (given, False) if given else (new_token(), True)
+
+
+def _introduce(gateway: Gateway, url: str, token: str) -> None:
+    """What a person who starts a gateway needs to know."""
+    offers = ", ".join(gateway.manager.fleet.describe())
+    print(f"The gateway listens at {url} and offers: {offers}.\n")
+    print("Notebooks reach it with these two in their environment:")
+    print(f"    export JUPYTER_GPU_GATEWAY={url}")
+    print(f"    export JUPYTER_GPU_TOKEN={token or '(the token that you gave)'}\n")
+    for warning in gateway.warnings:
+        print(f"Note: {warning}")
+    print("Ctrl-C ends it, and all of its workers.", flush=True)
