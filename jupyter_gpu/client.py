@@ -100,6 +100,7 @@ class Gateway:
         self._watchers: dict[str, SimpleQueue[tuple[SessionInfo, ErrorRecord | None]]] = {}
         self._last: dict[str, tuple[SessionInfo, ErrorRecord | None]] = {}
         self.closed = False
+        self._own: JupyterGPU | None = None  #: set: this is one's own gateway, and is started again if it dies
 
     @classmethod
     def connect(cls, config: JupyterGPU | None = None, *, start: bool = True) -> Gateway:
@@ -119,6 +120,7 @@ class Gateway:
         if known is not None and not known.closed and known.alive:
             return known
         gateway = cls(url, token)
+        gateway._own = None if config.gateway else config
         gateway._io.call(gateway._rpc.connect())
         cls._open[(os.getpid(), url)] = gateway
         return gateway
@@ -228,6 +230,17 @@ class Gateway:
             if info.state in _OVER:
                 raise SessionLost(session=info.session_id, reason=info.reason)
 
+    def _revive(self, config: JupyterGPU) -> None:
+        """One's own gateway died under running sessions: start it again, so that they are found again. Their workers live on."""
+        from . import embedded
+
+        try:
+            embedded.find_or_start(config)
+            self._io.call(self._rpc.connect(), _ANSWER)
+        except (JupyterGpuError, OSError) as error:
+            for session in list(self._sessions.values()):
+                self._io.loop.call_soon_threadsafe(session._fail, error)
+
     def _kill(self, session_id: str) -> None:
         self.stop(session_id, kill=True)
 
@@ -237,6 +250,8 @@ class Gateway:
             for session_id, watcher in self._watchers.items():
                 lost = GatewayUnreachable(url=self.url, reason="the connection was lost while a session started").to_record()
                 watcher.put((SessionInfo(session_id=session_id, key="", state=SessionState.LOST, label="", created=0.0), lost))
+            if self._own is not None and self._sessions and not self.closed:
+                threading.Thread(target=self._revive, args=(self._own,), name="jupyter-gpu restart", daemon=True).start()
             return
         self._last[info.session_id] = (info, error)
         watcher = self._watchers.get(info.session_id)

@@ -23,7 +23,7 @@ _KIND_WIDTH = 40
 def _show(table: Table | Tables) -> None:
     from IPython.display import display
 
-    display(table)
+    display(table)  # type: ignore[no-untyped-call]
 
 
 # ---------------------------------------------------------------- status
@@ -32,15 +32,15 @@ def _show(table: Table | Tables) -> None:
 def status(notebook: Notebook) -> None:
     """The gateway, its hardware, the sessions."""
     gateway = notebook.gateway()
-    inventory = gateway.inventory()
+    gpus = gateway.inventory()
     sessions = gateway.sessions()
     ours = {r.session.info.session_id: r for r in notebook.remotes.values() if r.session is not None}
     welcome = gateway.welcome
-    about = [f"gateway {gateway.url} · jupyter-gpu {welcome.software}" + (" · your own" if welcome.own else ""), *inventory.warnings]
+    about = [f"gateway {gateway.url} · jupyter-gpu {welcome.software}" + (" · your own" if welcome.own else "")]
     default = transform_of(notebook.shell).default
     about.append(f"every cell is remote: {default}" if default else "cells are local unless they say otherwise")
-    hardware = Table("Hardware", ["GPU", "name", "memory", "state"], [_gpu_row(g, sessions) for g in inventory.gpus])
-    if not inventory.gpus:
+    hardware = Table("Hardware", ["GPU", "name", "memory", "state"], [_gpu_row(g, sessions) for g in gpus])
+    if not gpus:
         hardware.notes = ["no GPU; gpu=cpu works"]
     table = Table("Sessions", ["session", "state", "this notebook", "since", "process"], [_session_row(s, ours.get(s.session_id)) for s in sessions])
     if not sessions:

@@ -7,13 +7,18 @@ import logging
 import os
 import uuid
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from ..wire.errors import BadOptionValue, JupyterGpuError
+from ..wire.errors import BadOptionValue, JupyterGpuError, SessionLost
 from ..wire.messages import SessionInfo, Wanted
-from .options import Options, hardware_text
+from .options import Options, hardware_text, parse_gpu
 from .outputs import Publisher
 from .remote import Remote
+
+if TYPE_CHECKING:
+    from ..client import Gateway
+    from ..config import JupyterGPU
 
 log = logging.getLogger(__name__)
 _ANY = (Wanted(type="ANY"),)
@@ -30,7 +35,8 @@ class Notebook:
         self.default: Options | None = None  #: of `%remote default`
         self.quiet = False
         self.remotes: dict[str, Remote] = {}  #: by what follows the notebook's identity in the session's key
-        self._gateway: Any = None
+        self._gateway: Gateway | None = None
+        self._config: tuple[tuple[str | None, ...], JupyterGPU] | None = None
         self._generation = 0
         self._pid = os.getpid()
         atexit.register(_close_at_exit, weakref.ref(self))
@@ -44,24 +50,22 @@ class Notebook:
 
     # ------------------------------------------------------------ gateway
 
-    @property
-    def connected(self) -> bool:
-        return self._gateway is not None
-
-    def gateway(self) -> Any:
+    def gateway(self) -> Gateway:
         """The gateway that the configuration names, or one of the person's own, started if need be."""
-        if self._gateway is not None and getattr(self._gateway, "closed", False):
-            self._gateway = None
-        if self._gateway is None:
+        if self._gateway is None or self._gateway.closed or not self._gateway.alive:
             from ..client import Gateway
 
-            self._gateway = Gateway.connect(self.config())
+            self._gateway = Gateway.connect(self.config())  # one that does not answer any more is found again, or started
         return self._gateway
 
-    def config(self) -> Any:
-        from ..config import load
+    def config(self) -> JupyterGPU:
+        """Read again when the environment changed: a cell may set the variables."""
+        from ..config import ENVIRONMENT, load
 
-        return load(getattr(self.shell, "config", None))
+        seen = tuple(map(os.environ.get, ENVIRONMENT))
+        if self._config is None or self._config[0] != seen:
+            self._config = seen, load(getattr(self.shell, "config", None))
+        return self._config[1]
 
     # ------------------------------------------------------------ sessions
 
@@ -71,9 +75,7 @@ class Notebook:
             return options.gpu
         if self.default is not None and self.default.gpu:
             return self.default.gpu
-        from .options import parse_gpu
-
-        configured = str(getattr(self.config(), "default_gpu", "") or "")
+        configured = self.config().default_gpu
         return parse_gpu(configured) if configured else _ANY
 
     def remote(self, options: Options) -> Remote:
@@ -110,22 +112,31 @@ class Notebook:
             return None
         return found
 
-    def open(self, remote: Remote, options: Options, on_change: Any) -> bool:
-        """Give ``remote`` its session. Whether there was none yet. ``on_change(SessionInfo)`` hears of each phase."""
+    def open(self, remote: Remote, options: Options, on_change: Callable[[SessionInfo], None]) -> bool:
+        """Give ``remote`` its session. Whether there was none yet. ``on_change(SessionInfo)`` hears of each phase. Raises
+        ``SessionLost`` where the gateway went away since the last cell and took the session with it."""
         if remote.session is not None:
+            if self._gateway is None or not self._gateway.alive:
+                self._find_again(remote)
             return False
         config = self.config()
         session = self.gateway().open(
             remote.key,
             list(remote.wanted),
-            idle=options.idle or float(getattr(config, "idle", 0.0) or 0.0),
+            idle=options.idle or config.idle,
             owner=self.owner(),
             cwd=os.getcwd(),
-            interpreter=str(getattr(config, "interpreter", "") or ""),
+            interpreter=config.interpreter,
             on_change=on_change,
         )
         remote.attach(session)
         return True
+
+    def _find_again(self, remote: Remote) -> None:
+        assert remote.session is not None
+        session_id = remote.session.info.session_id
+        if all(s.session_id != session_id for s in self.gateway().sessions()):
+            raise SessionLost(session=remote.label, reason="its gateway went away, and the one that is there now does not know it")
 
     def owner(self) -> str:
         """Whom status shows: the notebook's path, where the front end tells it."""

@@ -74,8 +74,6 @@ class Publisher:
             self._release()
             self.flush()
             self.running -= 1
-            if (sink := self._places.get(run_id)) is not None:
-                sink.ended()
 
     # ------------------------------------------------------------ messages
 
@@ -114,7 +112,7 @@ class Publisher:
                 return
             text, size = "".join(self._texts), self._size
             self._texts, self._size = [], 0
-            self._pace.before(size)
+            self._pace.before(size, may_wait=self.running > 0)
             parent_id, name = self._to
             sink = self._places.get(parent_id)
             if sink is not None:
@@ -158,7 +156,7 @@ class Publisher:
             self._text(envelope, content.name, content.text)
             return
         self.flush()
-        self._pace.before()
+        self._pace.before(may_wait=self.running > 0)
         sink = self._places.get(envelope.parent_id)
         if envelope.kind == "execute_result" and sink is not None:
             self._remember(envelope)

@@ -43,11 +43,11 @@ class Pace:
         self._messages = Bucket(_MESSAGES, _MESSAGES * _BURST)
         self._bytes = Bucket(_BYTES, _BYTES * _BURST)
 
-    def before(self, size: int = 0) -> None:
-        """Call before a message with ``size`` bytes of stream."""
+    def before(self, size: int = 0, *, may_wait: bool = True) -> None:
+        """Call before a message with ``size`` bytes of stream. ``may_wait`` False: on a thread that others depend on."""
         if not self._limited:
             return
         now = self._clock()
         wait = max(self._messages.take(1, now), self._bytes.take(size, now))
-        if wait > 0:
+        if wait > 0 and may_wait:
             self._pause(wait)

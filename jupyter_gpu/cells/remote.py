@@ -76,6 +76,9 @@ class Remote:
         self.sent_on_demand = 0  #: bytes that the running cell fetched
         self._offers: dict[int, Export] = {}  #: serial -> what a Fetch was answered with
         self._fetches = 0
+        self._busy = threading.Lock()
+        self._running = False  #: a cell pumps: what comes for the listener waits for what it has still to handle
+        self._after: list[Received] = []
 
     # ------------------------------------------------------------ life
 
@@ -140,15 +143,33 @@ class Remote:
         elif isinstance(message, Applied) and (export := self._offers.pop(message.serial, None)) is not None:
             self._settle(export, message.ok)
 
+    def begin(self) -> None:
+        with self._busy:
+            self._running = True
+
+    def over(self) -> None:
+        """The cell's last message was handled: now what came after it."""
+        with self._busy:
+            self._running = False
+            after, self._after = self._after, []
+            for message, buffers in after:
+                self._between(message, buffers)
+
     def _late(self, message: AnyMessage, buffers: list[memoryview]) -> None:
         """On the link's thread, between cells: prints of threads, widgets."""
+        with self._busy:
+            if self._running:
+                self._after.append((message, buffers))
+            else:
+                self._between(message, buffers)
+
+    def _between(self, message: AnyMessage, buffers: list[memoryview]) -> None:
         try:
-            if isinstance(message, Jupyter) and message.channel == "iopub":
-                self._iopub(Envelope.of(buffers))
-            elif isinstance(message, Offer):
-                self.send(Want(id=message.id, positions=self.chunks.missing(message.digests)))
-            elif isinstance(message, Chunk):
-                self.chunks.put(message.digest, buffers[0])
+            if isinstance(message, Jupyter):
+                if message.channel == "iopub":
+                    self._iopub(Envelope.of(buffers))
+            elif isinstance(message, (Offer, Chunk)):
+                self.handle(message, buffers)
         except Exception:  # one message that cannot be shown must not end the thread that brings all others
             log.exception("a message of the remote kernel between cells")
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import html
 from time import perf_counter
 from typing import Any
 
 from ..sync.chunks import Parcel
 from ..sync.replica import Export
 from ..wire.messages import CellDone, SessionInfo
+from .progress import Progress
 from .remote import Remote
 from .sinks import Sink, sink_of
 from .tables import human_bytes, human_seconds
+
+#: Bytes of variables beyond which sending them is a phase of its own.
+_MUCH = 4 << 20
 
 
 class Report:
@@ -23,6 +26,7 @@ class Report:
         self._sink: Sink | None = None
         self._warnings: list[str] = []
         self._opening = 0.0
+        self._progress: Progress | None = None
         self.started = -1.0  #: seconds; negative: the session was there
         self.sent = 0
         self.there = 0
@@ -32,15 +36,25 @@ class Report:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        pass
+        if self._progress is not None:
+            self._progress.finish([])  # a cell that failed on its way has its error to show, and no phase
+        if self._sink is not None:
+            self._sink.ended()
 
     # ------------------------------------------------------------ phases
 
     def opening(self, remote: Remote) -> None:
         self._opening = perf_counter()
+        self._sink = sink_of(self._notebook.shell)
+        if remote.session is None and not self._quiet:
+            self._progress = Progress(self._sink)
+            self._progress.phase(f"{remote.label}: connecting")
 
     def on_change(self, info: SessionInfo) -> None:
-        pass
+        """Of the session that is being opened."""
+        if self._progress is not None:
+            place = f", {info.queue_position} in the queue" if info.queue_position else ""
+            self._progress.phase(f"{info.label}: {info.state.value}{place}")
 
     def opened(self, remote: Remote, created: bool) -> None:
         if created:
@@ -48,13 +62,26 @@ class Report:
 
     def sending(self, export: Export) -> None:
         self.there = sum(export.unchanged.values())
+        size = sum(export.sent.values())
+        if self._progress is None and size > _MUCH and not self._quiet and self._sink is not None:
+            self._progress = Progress(self._sink)
+        if self._progress is not None:
+            self._progress.phase(f"sending {human_bytes(size)}")
         self._warnings += export.warnings
 
-    def running(self, sink: Sink, parcel: Parcel) -> None:
-        self._sink = sink
+    def running(self, parcel: Parcel) -> None:
+        if self._progress is not None:
+            self._progress.phase("running")
+            self._progress.stop()
         self.sent = parcel.inline_size + sum(map(len, parcel.chunks.values()))
 
     # ------------------------------------------------------------ the end
+
+    @property
+    def sink(self) -> Sink:
+        """The place of the cell on the screen."""
+        assert self._sink is not None
+        return self._sink
 
     def say(self, text: str) -> None:
         """At once, on stderr."""
@@ -72,9 +99,8 @@ class Report:
             return
         line = self._line(done, remote)
         notes = [f"{name} stays remote: {reason}" for name, reason in stayed.items()]
-        text = "\n".join([line, *notes])
-        markup = "".join(f'<div style="opacity:.65;font-size:.85em">{html.escape(t)}</div>' for t in [line, *notes])
-        sink.display({"text/plain": text, "text/html": markup}, {}, {}, False)
+        progress, self._progress = self._progress or Progress(sink), None
+        progress.finish([line, *notes])
 
     def _line(self, done: CellDone, remote: Remote) -> str:
         parts = [remote.label]

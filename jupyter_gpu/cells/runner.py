@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from .options import Options
 from .remote import Remote
 from .report import Report
 from .results import ResultCache, run_payloads
-from .sinks import Sink, sink_of
+from .sinks import Sink
 from .wants import check_handles, check_stuck, names_of_cell, stubs_of
 
 #: Seconds that a cell has, after timeout= has interrupted it, before its session is killed.
@@ -150,9 +151,8 @@ class Cell:
             keep=list(self.options.keep),
             sources={path: len(parcel.inline) + i for i, path in enumerate(sources)},
         )
-        sink = sink_of(self.shell)
-        self.report.running(sink, parcel)
-        return self._pump(message, [*parcel.inline, *sources.values()], sink)
+        self.report.running(parcel)
+        return self._pump(message, [*parcel.inline, *sources.values()], self.report.sink)
 
     # ------------------------------------------------------------ the run
 
@@ -162,6 +162,7 @@ class Cell:
         assert session is not None
         raised = False
         publisher.begin(self.run_id, sink)
+        remote.begin()
         try:
             with Interrupts(session.interrupt, self._kill) as remote.interrupts:
                 if self.options.timeout:
@@ -170,7 +171,7 @@ class Cell:
                 outcome = remote.wait(self._is_done, self._tick)
                 raised = outcome.done.error is not None
                 return outcome
-        except WorkerError:
+        except JupyterGpuError:
             interrupts = remote.interrupts
             if interrupts is not None and interrupts.killed:
                 raise self._killed() from None
@@ -180,6 +181,7 @@ class Cell:
         finally:
             remote.interrupts = None
             publisher.end(self.run_id, raised=raised)
+            remote.over()
 
     def _is_done(self, message: AnyMessage, buffers: list[memoryview]) -> Outcome | None:
         return Outcome(message, buffers) if isinstance(message, CellDone) and message.run_id == self.run_id else None
@@ -202,7 +204,8 @@ class Cell:
     def _kill(self) -> None:
         assert self.remote.session is not None
         self.report.say("second interrupt: the remote session is being killed")
-        self.remote.session.kill()
+        # Asks the gateway, which may be slow to answer; what ends the session ends the wait for it.
+        threading.Thread(target=self.remote.session.kill, name="jupyter-gpu-kill", daemon=True).start()
 
     def _killed(self) -> BaseException:
         """What the second press of the stop button raises: a true ``KeyboardInterrupt``, and words."""

@@ -10,8 +10,11 @@ from .envelope import Envelope
 
 
 class Sink(Protocol):
-    """One cell's place on the screen."""
+    """One cell's place on the screen. ``live``: a display can be changed later. ``ended()``: the cell is over, and with it whatever
+    captured its outputs; others may still come."""
 
+    @property
+    def live(self) -> bool: ...
     def stream(self, name: str, text: str) -> None: ...
     def message(self, envelope: Envelope) -> None: ...
     def display(self, data: dict[str, Any], metadata: dict[str, Any], transient: dict[str, Any], update: bool) -> None: ...
@@ -49,6 +52,8 @@ def send_iopub(kernel: Any, kind: str, content: dict[str, Any] | bytes, parent: 
 
 class PythonSink:
     """Prints and publishes as Python code does: for a terminal, and for what captures outputs (``%%capture``, ``redirect_stdout``)."""
+
+    live = False
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
@@ -102,6 +107,10 @@ class KernelSink:
         self._python = PythonSink(shell) if self._captured or _displays_captured(shell) else None
         self._displays_captured = _displays_captured(shell)
         _flush_first()
+
+    @property
+    def live(self) -> bool:
+        return not self._displays_captured
 
     def ended(self) -> None:
         self._captured, self._python, self._displays_captured = set(), None, False

@@ -15,6 +15,7 @@ from .remote import Remote, home_of
 
 #: The remote kernel has its own.
 _SHELLS_OWN = frozenset({"get_ipython", "exit", "quit", "open", "display"})
+_PLAIN_HIDDEN = _SHELLS_OWN | {"In", "Out"}
 
 
 def names_of_cell(shell: Any, options: Options, names: CellNames) -> list[str]:
@@ -36,7 +37,8 @@ def names_of_cell(shell: Any, options: Options, names: CellNames) -> list[str]:
 def stubs_of(shell: Any, export: Export) -> list[str]:
     """Names that the kernel may ask for."""
     gone = export.sent.keys() | export.unchanged.keys()
-    return [n for n in shell.user_ns if n not in gone and not is_hidden(n) and n not in _SHELLS_OWN]
+    # IPython leaves hundreds of names that begin with an underscore: the cheap test first.
+    return [n for n in shell.user_ns if (n[:1] != "_" or not is_hidden(n)) and n not in gone and n not in _PLAIN_HIDDEN]
 
 
 def check_stuck(export: Export, names: CellNames, asked: Sequence[str] | None) -> None:

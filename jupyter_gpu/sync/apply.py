@@ -15,8 +15,8 @@ from ..wire.errors import JupyterGpuError, SnapshotRefused
 from ..wire.messages import Snapshot
 from . import codecs
 from .inplace import CannotUpdate, Undo, made_of, update
+from .loading import Unpickler
 from .objects import KnownObjects, StaleToken, Token
-from .pickler import Unpickler
 
 #: How ``SnapshotRefused.reason`` begins when the sender should start afresh (``Replica.reset``): a value that it left out, being the
 #: same at both ends, is no longer here.
@@ -43,9 +43,11 @@ class Load:
 
     def resolve(self, pid: Any) -> Any:
         """The object for a token, with the content that came along taken over."""
-        if type(pid[1]) is not tuple:
+        if type(pid) is int:
             return self.objects.get(pid)
         kind, token, content = pid
+        if kind.endswith("!"):  # plain content, pickled apart
+            kind, content = kind[:-1], pickle.loads(content)
         live = self.objects.find(token)
         if kind == "same":
             if live is None and (live := self.namespace.get(content)) is None:
@@ -79,7 +81,10 @@ class Load:
             )
             value = unpickler.load()
             self.values.extend([value] if names == 1 else value)
-            self.memos.extend((base + index, obj) for index, obj in unpickler.memo.copy().items())
+            if names == 1 and codecs.is_long_and_flat(value):
+                self.memos.append((base, value))
+            else:
+                self.memos.extend((base + index, obj) for index, obj in unpickler.memo.copy().items())
             start, first = start + length, first + count
 
     def bind(self, snapshot: Snapshot) -> None:

@@ -5,6 +5,9 @@ Each library's part is imported only when a type of that library is met.
 
 from __future__ import annotations
 
+import io
+import math
+import pickle
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -13,8 +16,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .pickler import Pickler
 
+#: Kinds without parts, and without an identity that matters.
+_FLAT = frozenset({int, float, bool, str, bytes, complex, type(None)})
+_LONG = 1000
 #: A view brings along an array that nobody named only while that is not much larger than what is seen of it.
 _MUCH = 2
+
+
+def is_flat(content: Iterable[Any]) -> bool:
+    """Whether a container (of a dict: keys and values) holds nothing but plain values."""
+    values = content.values() if isinstance(content, dict) else ()
+    return _FLAT.issuperset(map(type, content)) and _FLAT.issuperset(map(type, values))
+
+
+def is_long_and_flat(value: Any) -> bool:
+    """Whether it is a list, dict or set whose memo would be large and have nothing of use in it but the container, at index 0."""
+    return type(value) in (list, dict, set) and len(value) > _LONG and is_flat(value)
 
 
 #: (pickler, object) -> what ``__reduce_ex__`` gives
@@ -26,10 +43,13 @@ def route_of(kind: type, pickler: Pickler) -> Route | None:
     numpy = sys.modules.get("numpy")
     if numpy is not None and kind is numpy.ndarray:
         pickler.met_arrays = True
-        return _reduce_array if pickler.views else None
+        return _reduce_array
     blocks = sys.modules.get("pandas._libs.internals")
     if blocks is not None and issubclass(kind, blocks.Block):
         return _reduce_block
+    managers = sys.modules.get("pandas.core.internals.managers")
+    if managers is not None and issubclass(kind, managers.SingleBlockManager):
+        return _reduce_single_manager
     torch = sys.modules.get("torch")
     if torch is not None and issubclass(kind, getattr(torch, "Tensor", ())):
         from . import torch_codec
@@ -42,7 +62,8 @@ def route_of(kind: type, pickler: Pickler) -> Route | None:
 
 
 class _Made(threading.local):
-    views: dict[int, Any] = {}
+    def __init__(self) -> None:
+        self.views: dict[int, Any] = {}
 
 
 _made = _Made()
@@ -91,9 +112,28 @@ def _is_contiguous(array: Any) -> bool:
 def _reduce_array(pickler: Pickler, array: Any) -> Any:
     whole = pickler.views.get(id(array))
     if whole is None:
-        return NotImplemented
+        return _reduce_flat(array) if array.dtype.hasobject and array.ndim and array.size > _LONG else NotImplemented
     offset = array.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
     return _view, (whole, offset, array.shape, array.strides, array.dtype)
+
+
+def _reduce_flat(array: Any) -> Any:
+    """Strings by the million: apart, without a memo, which would hold each of them."""
+    if array.dtype.kind != "O" or not is_flat(values := array.ravel().tolist()):
+        return NotImplemented
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, 5)
+    pickler.fast = True
+    pickler.dump(values)
+    return _load_flat, (pickle.PickleBuffer(file.getbuffer()), array.shape, bool(array.flags.fnc))
+
+
+def _load_flat(data: Any, shape: tuple[int, ...], fortran: bool) -> Any:
+    import numpy as np
+
+    flat = np.empty(math.prod(shape), dtype=object)
+    flat[:] = pickle.loads(data)
+    return np.asfortranarray(flat.reshape(shape)) if fortran else flat.reshape(shape)
 
 
 def _view(whole: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Any:
@@ -116,3 +156,8 @@ def _reduce_block(pickler: Pickler, block: Any) -> Any:
     inner = own if hasattr(own, "__array_interface__") else getattr(own, "_ndarray", own)
     pickler.private[id(inner)] = inner
     return reduced[0], (own, *reduced[1][1:]), *reduced[2:]
+
+
+def _reduce_single_manager(_: Pickler, manager: Any) -> Any:
+    """A series' manager would give its arrays themselves, and not the block that holds them."""
+    return type(manager), (manager.blocks[0], manager.axes[0])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .inplace import Undo
-from .pickler import Pickler, Unpickler
+from .loading import Unpickler
+from .pickler import Pickler
 
 _MOST = 20  #: links of a chain; a longer one is a loop of retries
 
@@ -22,7 +23,7 @@ def dump_exception(error: BaseException, namespace: dict[str, Any] | None = None
         places = {id(link): i for i, link in enumerate(links)}
         joints = [(places.get(id(e.__cause__), -1), places.get(id(e.__context__), -1), e.__suppress_context__) for e in links]
         return _dump((parts, joints), scope)
-    except Exception:  # properties of the person's classes may raise anything; then there is no exception to show, only its text
+    except Exception:  # noqa: BLE001 - properties of the person's classes may raise anything; then there is no exception to show, only its text
         return None
 
 
@@ -38,7 +39,7 @@ def load_exception(data: bytes | memoryview, namespace: dict[str, Any] | None = 
                 error.__cause__ = errors[cause] if cause >= 0 else None
                 error.__suppress_context__ = suppress
         return errors[0]
-    except Exception:  # unpickling runs code of the person's
+    except Exception:  # noqa: BLE001 - unpickling runs code of the person's
         return None
 
 
@@ -52,7 +53,8 @@ def _links(error: BaseException) -> list[BaseException]:
 
 
 class _InBand(Pickler):
-    def _take_buffer(self, buffer: Any) -> bool:
+    @staticmethod
+    def _take_buffer(buffers: Any, buffer: Any) -> bool:
         return True
 
 
@@ -60,7 +62,7 @@ def _dump(value: Any, namespace: dict[str, Any]) -> bytes | None:
     pickler = _InBand(namespace)
     try:
         pickler.dump(value)
-    except Exception:  # it does not travel: the chain goes on without it
+    except Exception:  # noqa: BLE001 - it does not travel: the chain goes on without it
         return None
     return pickler.file.getvalue()
 
@@ -70,7 +72,7 @@ def _load_part(data: bytes | None, namespace: dict[str, Any]) -> BaseException |
         return None
     try:
         error = _load(data, namespace)
-    except Exception:  # many exceptions pickle well and cannot be rebuilt
+    except Exception:  # noqa: BLE001 - many exceptions pickle well and cannot be rebuilt
         return None
     return error if isinstance(error, BaseException) else None
 

@@ -58,9 +58,10 @@ class Writer:
     def fill(self, export: Export) -> None:
         """A value that shares nothing goes as the probe pickled it; all others go in one memo."""
         probes, tied = self.probes, self._tied()
-        parts = [_Part([n], p.stream, p.buffers, p.digests, p.memo, p.private) for n, p in probes.items() if n not in tied]
-        if tied:
-            parts.append(self._together(sorted(tied), export))
+        together = self._together(sorted(tied), export) if tied else None
+        alone = [n for n in probes if together is None or n not in tied]
+        parts = [_Part([n], p.stream, p.buffers, p.digests, p.memo, p.private) for n, p in probes.items() if n in alone]
+        parts += [together] if together is not None else []
         base, segments, digests = 0, [], []
         for part in parts:
             segments.append((len(part.names), len(part.buffers), base, len(part.stream)))
@@ -68,7 +69,7 @@ class Writer:
             export.skip.update(part.skip)
             export.buffers += part.buffers
             digests += part.digests
-            base += len(part.memo)
+            base += len(part.stream)  # more than it has memo entries: each takes a byte at least
         head = pickle.dumps(segments)
         export.stream = b"".join([len(head).to_bytes(4, "little"), head, *(part.stream for part in parts)])
         export.fingerprints = {name: p.fingerprint for name, p in probes.items()}
@@ -111,7 +112,8 @@ class Writer:
         whole = {id(a) for a in views.values()}
         return [{name} for name, group in arrays.items() if any(id(a) in views or id(a) in whole for a in group)]
 
-    def _together(self, names: list[str], export: Export) -> _Part:
+    def _together(self, names: list[str], export: Export) -> _Part | None:
+        """None if it cannot be done, though each of them could be pickled: they go one by one then, and what they share is lost."""
         views = codecs.views_among(a for name in names for a in _arrays_of(self.probes[name]))
         pickler: Pickler
         if self.known.tokens:
@@ -119,7 +121,12 @@ class Writer:
         else:
             pickler = Pickler(self.namespace, self.reduced, views)
         values = [self.namespace[name] for name in names]
-        pickler.dump(values[0] if len(values) == 1 else values)
+        try:
+            pickler.dump(values[0] if len(values) == 1 else values)
+        except Exception as error:  # noqa: BLE001 - __reduce__ is the person's, and need not do the same twice
+            told_of = ", ".join(names)
+            export.warnings.append(f"{told_of} went one by one, and share nothing there: {type(error).__name__}: {error}")
+            return None
         told = pickler.told if isinstance(pickler, TokenPickler) else {}
         buffers = [b.raw() for b in pickler.buffers]
         skip = {*told, *pickler.private, id(values)}

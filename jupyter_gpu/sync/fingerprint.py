@@ -9,6 +9,7 @@ import xxhash
 
 from ..wire.messages import CannotTravel
 from .chunks import digest
+from .codecs import is_long_and_flat
 from .diagnose import find_culprit
 from .pickler import Pickler, Reduced
 
@@ -45,8 +46,12 @@ class Probe:
     def memo(self) -> dict[int, tuple[int, Any]]:
         """id -> (index, object) of what may have a token; copied when it is asked for, since what is unchanged never needs it."""
         if self._memo is None:
-            # Atoms have no parts: nothing to remember of them.
-            self._memo = {} if isinstance(self.value, _ATOMS) or self.stuck else self._pickler.memo.copy()
+            if isinstance(self.value, _ATOMS) or self.stuck:  # no parts: nothing to remember
+                self._memo = {}
+            elif is_long_and_flat(self.value):
+                self._memo = {id(self.value): (0, self.value)}
+            else:
+                self._memo = self._pickler.memo.copy()
         return self._memo
 
     @property
@@ -62,7 +67,7 @@ def probe(value: Any, name: str, namespace: dict[str, Any], reduced: Reduced | N
         pickler.dump(value)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # __reduce__ and __getstate__ are the person's, and may raise anything
+    except BaseException as error:  # noqa: BLE001 - __reduce__ and __getstate__ are the person's, and may raise anything
         return Probe(value, pickler, _culprit(value, name, namespace, error))
     return Probe(value, pickler)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import sys
 import weakref
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from random import Random
 from types import (
@@ -57,7 +57,8 @@ def is_identity_kind(kind: type) -> bool:
 
 def _is_plain(kind: type) -> bool:
     """Reduced as ``object`` does it: then ``__dict__`` and slots are all its state, whatever its class is written in."""
-    if kind.__reduce_ex__ is not object.__reduce_ex__ or kind.__reduce__ is not object.__reduce__:
+    by_object: Any = object
+    if kind.__reduce_ex__ is not by_object.__reduce_ex__ or kind.__reduce__ is not by_object.__reduce__:
         return False
     return kind.__dictoffset__ != 0 or any("__slots__" in vars(c) for c in kind.__mro__)
 
@@ -202,7 +203,7 @@ def _take_over_container(old: Any, twin: Any, journal: list[Undo]) -> None:
         _update_list(old, twin, journal)
     elif isinstance(old, dict):
         _update_mapping(old, twin, journal)
-        if hasattr(type(old), "default_factory"):
+        if isinstance(old, defaultdict):
             factory = old.default_factory
             journal.append(lambda: setattr(old, "default_factory", factory))
             old.default_factory = twin.default_factory

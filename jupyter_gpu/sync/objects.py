@@ -10,7 +10,9 @@ from typing import Any
 
 from .inplace import is_identity_kind
 
-Token = tuple[str, int, int]
+#: Names one object at both ends. Made of the serial of the snapshot, whose serial that is, and the index in the pickle's memo. A plain
+#: number, since a pickler that looks for known objects looks at each part of a token as well.
+Token = int
 #: Objects looked at in one go of ``prune``.
 _SLICE = 5000
 
@@ -67,17 +69,23 @@ class KnownObjects:
             if not wanted:
                 continue
             found.append((index, obj))
-            if kind.__dictoffset__:
-                # Pickled as a part of its object, and updated with it.
-                states.add(id(_dict_of(obj)))
-        new = []
-        for index, obj in found:
-            if id(obj) not in states and (type(obj) is not FunctionType or obj.__globals__ is self._namespace):
-                token = (side, serial, index)
-                self.put(token, obj)
-                new.append(token)
-        del memo, found
+            if kind.__dictoffset__ and (state := _dict_of(obj)) is not obj:
+                states.add(id(state))  # pickled as a part of its object, and updated with it
+        strong, weak, tokens = self._strong, self._weak, self.tokens
+        first = (serial << 40) + (side == "kernel")
+        new: list[Token] = []
         self._new = new
+        for index, obj in found:  # as ``put`` does it, without a call: no token of this serial is there yet
+            key = id(obj)
+            if key in states or (type(obj) is FunctionType and obj.__globals__ is not self._namespace):
+                continue
+            token = first + 2 * index
+            if type(obj).__weakrefoffset__:
+                weak[token] = (weakref.ref(obj), key)
+            else:
+                strong[token] = obj
+                new.append(token)
+            tokens[key] = token
 
     def prune(self) -> None:
         """Let go of objects that nothing else refers to any more; what they alone referred to goes in the next round."""

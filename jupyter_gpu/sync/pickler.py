@@ -5,29 +5,27 @@ Builds on cloudpickle, whose pickler is a subclass of the C one; what differs is
 
 from __future__ import annotations
 
-import enum
+import copyreg
 import io
 import linecache
 import marshal
 import pickle
 import sys
-import threading
-from collections.abc import Callable, Iterable
+from functools import partial
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 
 from . import codecs
 from .handles import Handle
-from .inplace import Undo, content_of
+from .inplace import content_of
+from .loading import bound_there, empty_cell, fill_cell, load_code, make_class, make_function, own_dict, set_class_state
 from .names import globals_of
 
 if TYPE_CHECKING:
-    from .objects import KnownObjects
+    from .objects import KnownObjects, Token
 
-#: (side, serial, index in the memo of that snapshot): names one object at both ends.
-Token = tuple[str, int, int]
 #: Bytes up to which a writable buffer stays in the stream: a reference to it would cost more.
 _IN_BAND = 4096
 _UNSEEN = object()
@@ -46,7 +44,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def __init__(self, namespace: dict[str, Any], reduced: Reduced | None = None, views: dict[int, Any] | None = None) -> None:
         self.file = io.BytesIO()
         self.buffers: list[pickle.PickleBuffer] = []
-        super().__init__(self.file, protocol=5, buffer_callback=self._take_buffer)
+        # No bound methods here or in ``_routes``: they would make a cycle, and keep all that is in the memo alive until the collector
+        # comes by.
+        super().__init__(self.file, protocol=5, buffer_callback=partial(self._take_buffer, self.buffers))
         self.namespace = namespace
         self.globals_seen: set[str] = set()
         self.modules: set[str] = set()
@@ -55,7 +55,6 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.private: dict[int, Any] = {}  #: arrays that stand for a library's internals, and must stay apart
         self.storages: dict[int, Any] = {}
         self.met_arrays = False
-        # Plain functions: bound methods would make a cycle, and keep all that is in the memo alive until the collector comes by.
         self._routes: dict[type, codecs.Route | None] = {}
 
     @property
@@ -63,11 +62,13 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         # cloudpickle's is a ChainMap, which costs a microsecond for each instance. `reducer_override` looks there once per type.
         raise AttributeError("dispatch_table")
 
-    def _take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
+    @staticmethod
+    def _take_buffer(buffers: list[pickle.PickleBuffer], buffer: pickle.PickleBuffer) -> bool:
+        """Whether it stays in the stream."""
         with memoryview(buffer) as view:
             if view.nbytes <= _IN_BAND and not view.readonly:  # what is read-only would come out of the stream read-only
                 return True
-        self.buffers.append(buffer)
+        buffers.append(buffer)
         return False
 
     def reducer_override(self, obj: Any) -> Any:
@@ -107,7 +108,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         reduced = super().reducer_override(cls)
         if isinstance(reduced, tuple) and len(reduced) == 6:
             reduced[2][0].pop("__slotnames__", None)  # a cache that copyreg leaves in a class once it was pickled
-            return _make_class, (reduced[0], *reduced[1]), *reduced[2:5], _set_class_state  # made in the notebook
+            return make_class, (reduced[0], *reduced[1]), *reduced[2:5], set_class_state  # made in the notebook
         self.modules.add(cls.__module__)
         return reduced
 
@@ -131,6 +132,8 @@ def _route_of(kind: type, pickler: Pickler) -> codecs.Route | None:
         return lambda _, obj: listed(obj)
     if any(isinstance(getattr(kind, name, None), FunctionType) for name in _STATE_METHODS):
         return Pickler._reduce_once
+    if issubclass(kind, dict) and kind.__dictoffset__ and kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__:
+        return lambda _, obj: _reduce_own_dict(obj)
     return None
 
 
@@ -185,142 +188,10 @@ class TokenPickler(Pickler):
         kind, content = content_of(obj)
         if kind == "twin":
             self._whole = obj
+        elif codecs.is_long_and_flat(content):
+            # Nothing in it can be known, and to be asked for each number would cost ten times the pickle.
+            return kind + "!", token, pickle.dumps(content, 5)
         return kind, token, content
-
-
-class _Loading(threading.local):
-    """What functions of ours that a pickle calls need to know of the load that is under way on this thread."""
-
-    namespace: dict[str, Any] | None = None
-    remote: Callable[[str], Any] | None = None
-    journal: list[Undo] | None = None
-    fresh: set[type] | None = None
-
-
-_loading = _Loading()
-
-
-class Unpickler(pickle.Unpickler):
-    """Loads what ``Pickler`` wrote. ``resolve`` gives the object for a persistent id; ``journal`` takes what undoes the changes of
-    classes that exist here already."""
-
-    def __init__(
-        self,
-        stream: bytes | memoryview,
-        buffers: Iterable[memoryview],
-        namespace: dict[str, Any],
-        resolve: Callable[[Any], Any],
-        remote: Callable[[str], Any] | None = None,
-        journal: list[Undo] | None = None,
-    ) -> None:
-        super().__init__(io.BytesIO(stream), buffers=buffers)
-        self._resolve = resolve
-        self._context = (namespace, remote, journal, set[type]())
-
-    def persistent_load(self, pid: Any) -> Any:
-        return self._resolve(pid)
-
-    def load(self) -> Any:
-        saved = (_loading.namespace, _loading.remote, _loading.journal, _loading.fresh)
-        _loading.namespace, _loading.remote, _loading.journal, _loading.fresh = self._context
-        try:
-            return super().load()
-        finally:
-            _loading.namespace, _loading.remote, _loading.journal, _loading.fresh = saved
-
-
-# ---------------------------------------------------------------- called by pickles
-
-
-def _empty_cell() -> CellType:
-    return CellType()
-
-
-def _bound_there(name: str) -> Any:
-    if _loading.remote is None:
-        raise pickle.UnpicklingError(f"{name!r} stays remote, and is not here")
-    return _loading.remote(name)
-
-
-def _load_code(data: bytes) -> CodeType:
-    code: CodeType = marshal.loads(data)
-    return code
-
-
-def _make_function(code: CodeType, name: str, cells: tuple[CellType, ...] | None, lines: list[str] | None, number: int | None) -> FunctionType:
-    namespace = _loading.namespace
-    if namespace is None:
-        raise pickle.UnpicklingError("a function of a notebook, outside of a sync")
-    if lines and code.co_filename not in linecache.cache:
-        _show_source(code.co_filename, lines, number)
-    return FunctionType(code, namespace, name, None, cells)
-
-
-def _show_source(filename: str, lines: list[str], number: int | None) -> None:
-    """So that tracebacks show the lines of a cell that ran at the other end, and call it by its number."""
-    linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
-    shell_module = sys.modules.get("IPython.core.interactiveshell")
-    if number is not None and shell_module is not None and shell_module.InteractiveShell.initialized():
-        shell_module.InteractiveShell.instance().compile._filename_map.setdefault(filename, number)
-
-
-def _fill_cell(cell: CellType, content: tuple[Any]) -> None:
-    cell.cell_contents = content[0]
-
-
-def _set_function_state(function: FunctionType, state: dict[str, Any]) -> None:
-    function.__dict__.update(state.pop("dict"))
-    for name, value in state.items():
-        setattr(function, name, dict(value) if type(value) is dict else value)
-
-
-def _make_class(maker: Callable[..., type], *args: Any) -> type:
-    """cloudpickle gives the class of this tracker id, if there is one here already, instead of a new one."""
-    known = cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(args[-2])
-    cls = maker(*args)
-    if known is not cls and _loading.fresh is not None:
-        _loading.fresh.add(cls)
-    return cls
-
-
-def _set_class_state(cls: type, state: tuple[dict[str, Any], Any]) -> None:
-    if isinstance(cls, enum.EnumMeta):
-        if _loading.fresh is None or cls in _loading.fresh:
-            cloudpickle.cloudpickle._class_setstate(cls, state)
-        return  # one that is here already was complete when it was made, and its members are not to be changed
-    if _loading.fresh is not None and cls not in _loading.fresh and _loading.journal is not None:
-        before = {name: vars(cls)[name] for name in vars(cls)}
-        _loading.journal.append(lambda: _restore_class(cls, before))
-    fill_class(cls, state)
-
-
-def _changeable(cls: type, name: str) -> bool:
-    """Whether an attribute is the person's, and no part of the class's layout or machinery."""
-    if name == "_abc_impl" or (name.startswith("__") and name.endswith("__") and not callable(vars(cls)[name])):
-        return False
-    return not isinstance(vars(cls)[name], _SLOT_LIKE)
-
-
-def fill_class(cls: type, state: tuple[dict[str, Any], Any]) -> None:
-    """Give a class the attributes of ``state``; those that are not in it any more go."""
-    attributes = state[0]
-    ours, _ = cloudpickle.cloudpickle._class_getstate(cls)  # what the other end would have sent of the class as it is here
-    for name in [n for n in ours if n not in attributes and n in vars(cls) and _changeable(cls, n)]:
-        delattr(cls, name)
-    kept = vars(cls)
-    changed = {name: value for name, value in attributes.items() if name not in kept or kept[name] is not value}
-    cloudpickle.cloudpickle._class_setstate(cls, (changed, state[1]))
-
-
-def _restore_class(cls: type, before: dict[str, Any]) -> None:
-    for name in [n for n in vars(cls) if n not in before]:
-        delattr(cls, name)
-    for name, value in before.items():
-        if vars(cls).get(name, _UNSEEN) is not value and name != "_abc_impl":
-            setattr(cls, name, value)
-
-
-_SLOT_LIKE = (type(CodeType.co_name), type(FunctionType.__code__))  # member and getset descriptors belong to the layout
 
 
 # ---------------------------------------------------------------- called by the pickler
@@ -329,30 +200,37 @@ _SLOT_LIKE = (type(CodeType.co_name), type(FunctionType.__code__))  # member and
 def _reduce_cell(cell: CellType) -> Any:
     """Empty first, then filled: a cell is shared by closures, and may be a part of a cycle."""
     if not _has_contents(cell):
-        return _empty_cell, ()
-    return _empty_cell, (), (cell.cell_contents,), None, None, _fill_cell
+        return empty_cell, ()
+    return empty_cell, (), (cell.cell_contents,), None, None, fill_cell
+
+
+def _reduce_own_dict(obj: Any) -> Any:
+    """``self.__dict__ = self``, for attribute access to keys: pickle alone would make two dicts of it."""
+    if obj.__dict__ is not obj:
+        return NotImplemented
+    return copyreg.__newobj__, (type(obj),), True, None, iter(dict.items(obj)), own_dict  # type: ignore[attr-defined]
 
 
 def _reduce_handle(handle: Handle) -> Any:
-    return _bound_there, (handle.info.name,)
+    return bound_there, (handle.info.name,)
 
 
 def _reduce_code(code: CodeType) -> Any:
     """Code by marshal: it keeps file and lines, for tracebacks, where cloudpickle drops them. Version 2 has no back references,
     whose presence depends on reference counts: the same code gives the same bytes."""
     try:
-        return _load_code, (marshal.dumps(code, 2),)
+        return load_code, (marshal.dumps(code, 2),)
     except ValueError:  # a constant of a kind that version 2 did not know
-        return _load_code, (marshal.dumps(code),)
+        return load_code, (marshal.dumps(code),)
 
 
 def _reduce_function(f: FunctionType) -> Any:
     cells = f.__closure__
-    state: dict[str, Any] = {
-        "dict": f.__dict__,
+    # By way of pickle's own BUILD, since a state setter would be given the object of the token where there is one, and not the twin.
+    state = {
         "__qualname__": f.__qualname__,
         "__defaults__": f.__defaults__,
-        # Copies, here and there: they belong to the function, and are no objects that both ends know.
+        # Copies: they belong to the function, and are no objects that both ends know.
         "__kwdefaults__": f.__kwdefaults__ and dict(f.__kwdefaults__),
         "__annotations__": dict(f.__annotations__),
         "__doc__": f.__doc__,
@@ -362,7 +240,7 @@ def _reduce_function(f: FunctionType) -> Any:
     source = linecache.cache.get(code.co_filename)
     lines = list(source[2]) if source is not None and len(source) == 4 and len(source[2]) < 2000 else None
     args = (code, f.__name__, cells, lines, _number_of(code.co_filename))
-    return _make_function, args, state, None, None, _set_function_state
+    return make_function, args, (f.__dict__ or None, state)
 
 
 def _has_contents(cell: CellType) -> bool:

@@ -6,7 +6,7 @@ The same class serves both ends, since either may change a value.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -84,8 +84,8 @@ class Replica:
     Around a cell::
 
         mark() -> Mark                                  before it
-        touched(mark, CellNames) -> list[str]           after it: what it may have changed, deleted names included
-        deleted(mark) -> list[str]
+        touched(mark, CellNames) -> list[str]           after it: what it may have changed
+        deleted(mark) -> list[str]                      what it deleted
 
     And: ``forget(names)``, ``adopt(names)``, ``knows(name)``, ``reset()``, ``prune()``. ``remote_value(name)`` gives, at the kernel,
     the object that a handle of the client stands for (by default what is bound to its name).
@@ -224,16 +224,15 @@ class Replica:
         return Mark({name: id(value) for name, value in self.namespace.items()})
 
     def touched(self, mark: Mark, names: CellNames) -> list[str]:
-        """Names that a cell may have changed since ``mark``: bound, rebound, deleted, or within reach of what it named."""
+        """Names that a cell may have changed since ``mark``: bound, rebound, or within reach of what it named. All of them are bound
+        (``deleted`` tells the others), and none is hidden: the shells at both ends count their ``_`` and ``Out`` themselves."""
         before, now = mark.bindings, self.namespace
-        rebound = {n for n, v in now.items() if before.get(n) != id(v) and not is_hidden(n)}
-        named = {n for n in (*names.loads, *names.stores) if n in now}
-        within = set(named)
+        rebound = {n for n, v in now.items() if before.get(n) != id(v)}
+        within = {n for n in (*names.loads, *names.stores) if n in now and not is_hidden(n)}
         if names.star:
             within |= {n for n in self._baseline if n in now and not is_hidden(n)}
         reach = self.needed([n for n in within if not isinstance(now[n], ModuleType)])
-        gone = {n for n in self.deleted(mark) if self.knows(n)}
-        return sorted(rebound | gone | {n for n in reach if n in named or not is_hidden(n)})
+        return sorted(n for n in rebound.union(reach) if not is_hidden(n))
 
     def deleted(self, mark: Mark) -> list[str]:
         """Names that were bound at ``mark`` and are not any more."""

@@ -128,9 +128,12 @@ def _swap_slot(descriptor: Any, old: Any, twin: Any, journal: Journal) -> None:
             descriptor.__delete__(obj)
 
     ours, theirs = _slot(descriptor, old), _slot(descriptor, twin)
-    journal.append(lambda: (put(old, ours), put(twin, theirs)))
-    put(old, theirs)
-    put(twin, ours)
+    def both(here: Any, there: Any) -> None:
+        put(old, here)
+        put(twin, there)
+
+    journal.append(lambda: both(ours, theirs))
+    both(theirs, ours)
 
 
 def _slot(descriptor: Any, obj: Any) -> Any:

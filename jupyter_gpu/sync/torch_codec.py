@@ -25,7 +25,7 @@ class _Storage:
         import torch
 
         on_host = self.storage.cpu()
-        data = torch.empty(0, dtype=torch.uint8).set_(on_host).numpy() if on_host.nbytes() else b""
+        data: Any = torch.empty(0, dtype=torch.uint8).set_(on_host).numpy() if on_host.nbytes() else b""
         return _load_storage, (pickle.PickleBuffer(data), self.home)
 
 
@@ -48,10 +48,7 @@ def reduce_tensor(pickler: Pickler, tensor: Any) -> Any:
     if holder is None:
         holder = pickler.storages[storage._cdata] = _Storage(storage, home)
     how = (tensor.dtype, shown.storage_offset(), tuple(shown.shape), shown.stride(), tensor.requires_grad, kind is torch.nn.Parameter)
-    grad = tensor.grad if tensor.is_leaf else None
-    if grad is None and not attributes:
-        return _make_tensor, (holder, *how)
-    return _make_tensor, (holder, *how), (grad, attributes), None, None, _finish_tensor
+    return _make_tensor, (holder, *how, tensor.grad if tensor.is_leaf else None, attributes)
 
 
 def _load_storage(data: Any, home: str) -> tuple[Any, str]:
@@ -61,7 +58,7 @@ def _load_storage(data: Any, home: str) -> tuple[Any, str]:
     here = device.type == "cpu" or (device.type == "cuda" and torch.cuda.is_available())
     view = memoryview(data)
     if view.nbytes == 0:
-        storage = torch.UntypedStorage(0)
+        storage: Any = torch.empty(0, dtype=torch.uint8).untyped_storage()
     else:
         storage = torch.frombuffer(bytearray(view) if view.readonly else data, dtype=torch.uint8).untyped_storage()
     if here and device.type == "cuda":
@@ -71,7 +68,15 @@ def _load_storage(data: Any, home: str) -> tuple[Any, str]:
 
 
 def _make_tensor(
-    holder: tuple[Any, str], dtype: Any, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], requires_grad: bool, parameter: bool
+    holder: tuple[Any, str],
+    dtype: Any,
+    offset: int,
+    shape: tuple[int, ...],
+    stride: tuple[int, ...],
+    requires_grad: bool,
+    parameter: bool,
+    grad: Any,
+    attributes: dict[str, Any],
 ) -> Any:
     import torch
 
@@ -81,11 +86,9 @@ def _make_tensor(
         tensor = torch.nn.Parameter(tensor, requires_grad)
     else:
         tensor.requires_grad_(requires_grad)
+    if grad is not None:
+        tensor.grad = grad
+    tensor.__dict__.update(attributes)
     if home:
         setattr(tensor, _HOME, home)
     return tensor
-
-
-def _finish_tensor(tensor: Any, state: tuple[Any, dict[str, Any]]) -> None:
-    tensor.grad = state[0]
-    tensor.__dict__.update(state[1])

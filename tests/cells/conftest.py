@@ -29,7 +29,6 @@ from jupyter_gpu.wire.messages import (
     Fetch,
     Fetched,
     Gpu,
-    Inventory,
     Jupyter,
     Message,
     RemoteError,
@@ -188,6 +187,7 @@ class FakeSession:
 class FakeGateway:
     url = "unix:///fake"
     closed = False
+    alive = True
 
     def __init__(self) -> None:
         self.opened: list[FakeSession] = []
@@ -200,8 +200,8 @@ class FakeGateway:
         self.opened.append(session)
         return session
 
-    def inventory(self) -> Inventory:
-        return Inventory(id=1, gpus=[Gpu(uuid="SIM-1", type="H100", name="NVIDIA H100 80GB HBM3", memory=80 << 30, simulated=True)])
+    def inventory(self) -> list[Gpu]:
+        return [Gpu(uuid="SIM-1", type="H100", name="NVIDIA H100 80GB HBM3", memory=80 << 30, simulated=True)]
 
     def sessions(self) -> list[SessionInfo]:
         return [s.info for s in self.opened if not s.closed]
@@ -224,7 +224,7 @@ def shell(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     config = Config()
     config.HistoryManager.enabled = False
     found = InteractiveShell.instance(config=config, user_ns={})
-    monkeypatch.setattr(Notebook, "config", lambda self: SimpleNamespace())
+    monkeypatch.setattr(Notebook, "config", lambda self: SimpleNamespace(default_gpu="", idle=0.0, interpreter=""))
     found.run_cell("%load_ext jupyter_gpu").raise_error()
     yield found
     found.run_cell("%unload_ext jupyter_gpu")

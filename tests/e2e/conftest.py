@@ -129,7 +129,7 @@ class Notebook:
         reply = self.client.execute_interactive("", user_expressions={"it": f"repr({expression})"}, silent=True, timeout=DEADLINE)
         it = reply["content"]["user_expressions"]["it"]
         assert it["status"] == "ok", it
-        return str(eval(it["data"]["text/plain"]))
+        return str(eval(eval(it["data"]["text/plain"]))) if expression.startswith("type(") else str(eval(it["data"]["text/plain"]))
 
     def interrupt(self) -> None:
         os.kill(self.pid, signal.SIGINT)

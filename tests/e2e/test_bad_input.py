@@ -108,7 +108,7 @@ def test_token_file_readable_by_others(place: dict[str, str], tmp_path: Path) ->
         file.chmod(0o644)
         other = with_env(place, tmp_path)
         try:
-            clear(other.run("%%remote gpu=cpu\npass"), "gateway", "0600", str(file.name))
+            clear(other.run("%%remote gpu=cpu\npass"), "gateway", "chmod", "0644", str(file.name))
         finally:
             other.close()
             file.chmod(0o600)

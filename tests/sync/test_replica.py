@@ -290,15 +290,29 @@ def test_a_reset_peer_gets_everything_again(pair: Any) -> None:
     assert list(pair.send("x").sent) == ["x"] and pair.there["x"] == [1]
 
 
-def test_unknown_token_is_refused_as_stale(pair: Any) -> None:
+def test_an_object_that_the_other_end_lost_is_made_anew(pair: Any) -> None:
+    pair.local("x = [1]; y = x")
+    pair.send("x", "y")
+    pair.kernel.reset()
+    pair.there.clear()
+    pair.local("x.append(2)")
+    pair.carry(pair.client.export(["x", "y"]), pair.client, pair.kernel)
+    assert pair.there["x"] == [1, 2] and pair.there["x"] is pair.there["y"]
+
+
+def test_a_value_left_out_as_unchanged_that_is_not_there_is_refused_as_stale(pair: Any) -> None:
     from jupyter_gpu.sync.apply import STALE
 
     pair.local("x = [1]")
     pair.send("x")
     pair.kernel.reset()
-    pair.local("x.append(2)")
+    pair.there.pop("x")
+    pair.local("y = [x]")
+    export = pair.client.export(["x", "y"])
+    assert list(export.unchanged) == ["x"]
     with pytest.raises(SnapshotRefused, match=STALE):
-        pair.carry(pair.client.export(["x"]), pair.client, pair.kernel)
+        pair.carry(export, pair.client, pair.kernel)
+    assert "y" not in pair.there
 
 
 def test_estimators_keep_their_identity(pair: Any) -> None:

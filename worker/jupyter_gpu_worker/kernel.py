@@ -99,10 +99,10 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         sys.stdout.flush()
         sys.stderr.flush()
         for name in ("stdout", "stderr"):
-            setattr(sys, name, PromptStream(self.session, publisher, name, flusher))
+            setattr(sys, name, PromptStream(self.session, publisher, name, flusher, pipe.critical))
         self._stdout, self._stderr = sys.stdout, sys.stderr
         self.displayhook_parent = None
-        pipe.on_written = self._written
+        pipe.critical.on_leave = self._left_critical
         signal.signal(signal.SIGINT, self._on_interrupt)
 
     def tell(self, message: Message, buffers: Sequence[Any] = ()) -> None:
@@ -115,12 +115,12 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
     # ------------------------------------------------------------ interrupts
 
     def _on_interrupt(self, signum: int, frame: Any) -> None:
-        if not self.in_user_code or self.pipe.writing:
-            self.interrupted = True  # raised when the frame is written, or told when the cell begins
+        if not self.in_user_code or self.pipe.critical.depth:
+            self.interrupted = True  # raised when that is done, or told when the cell begins
         else:
             raise KeyboardInterrupt
 
-    def _written(self) -> None:
+    def _left_critical(self) -> None:
         if self.interrupted and self.in_user_code:
             self.interrupted = False
             raise KeyboardInterrupt

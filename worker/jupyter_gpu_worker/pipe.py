@@ -78,6 +78,26 @@ class FrameParser:
         return frames
 
 
+class Critical:
+    """Sections of the main thread that an interrupt must not cut in two: a frame half written, a lock taken and never released. The
+    handler of SIGINT looks at ``depth``, and leaves what it would have raised to ``on_leave``."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.on_leave: Callable[[], None] | None = None
+        self._main = threading.main_thread().ident
+
+    def __enter__(self) -> None:
+        if threading.get_ident() == self._main:
+            self.depth += 1
+
+    def __exit__(self, *exc: object) -> None:
+        if threading.get_ident() == self._main:
+            self.depth -= 1
+            if not self.depth and self.on_leave is not None:
+                self.on_leave()
+
+
 class Pipe:
     """The kernel's end. Any thread may send; the main thread receives."""
 
@@ -85,25 +105,12 @@ class Pipe:
         self.sock = sock
         self._lock = threading.Lock()
         self._parser = FrameParser()
-        self._main = threading.main_thread().ident
-        #: True while the main thread writes: an interrupt must not cut a frame in two.
-        self.writing = False
-        #: Set by an interrupt that had to wait; called when the write is done.
-        self.on_written: Callable[[], None] | None = None
+        self.critical = Critical()
 
     def send(self, parts: Sequence[BytesLike], kind: int = PAYLOAD) -> None:
         """Write one frame; blocks while the agent does not read. Raises ``OSError`` when the agent is gone."""
-        in_main = threading.get_ident() == self._main
-        if in_main:
-            self.writing = True
-        try:
-            with self._lock:
-                self._write([HEADER.pack(size_of(parts), kind), *parts])
-        finally:
-            if in_main:
-                self.writing = False
-        if in_main and self.on_written is not None:
-            self.on_written()
+        with self.critical, self._lock:
+            self._write([HEADER.pack(size_of(parts), kind), *parts])
 
     def _write(self, parts: list[BytesLike]) -> None:
         views = [memoryview(p).cast("B") if memoryview(p).ndim != 1 or memoryview(p).itemsize != 1 else memoryview(p) for p in parts]

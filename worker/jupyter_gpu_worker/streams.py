@@ -8,6 +8,8 @@ from typing import Any
 
 from ipykernel.iostream import IOPubThread, OutStream
 
+from .pipe import Critical
+
 #: Seconds from the first write to the screen; ipykernel waits 200 ms. Later writes of a busy cell are gathered for longer.
 FIRST = 0.01
 LATER = 0.05
@@ -69,7 +71,8 @@ class PromptStream(OutStream):  # type: ignore[misc]
     """An ``OutStream`` whose first line is on the screen within milliseconds, and which keeps order with all other messages since it
     sends on the caller's thread."""
 
-    def __init__(self, session: Any, publisher: DirectPublisher, name: str, flusher: Flusher, *, watchfd: bool = True) -> None:
+    def __init__(self, session: Any, publisher: DirectPublisher, name: str, flusher: Flusher, critical: Critical, *, watchfd: bool = True) -> None:
+        self._critical = critical
         self._flush_lock = threading.RLock()
         self._flusher = flusher
         super().__init__(session, publisher, name, watchfd=watchfd)
@@ -79,6 +82,11 @@ class PromptStream(OutStream):  # type: ignore[misc]
             self._flush_pending = True
             self._flusher.request(self)
 
+    def write(self, string: str) -> int | None:
+        with self._critical:
+            written: int | None = super().write(string)
+        return written
+
     def flush(self) -> None:
-        with self._flush_lock:  # whoever takes the text also sends it, before another takes more
+        with self._critical, self._flush_lock:  # whoever takes the text also sends it, before another takes more
             self._flush()

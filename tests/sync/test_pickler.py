@@ -1,0 +1,73 @@
+"""What the pickler notes on its way, and what it does not let slip."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jupyter_gpu.sync.loading import Unpickler
+from jupyter_gpu.sync.pickler import Pickler
+
+
+def through(value: Any, namespace: dict[str, Any] | None = None) -> tuple[Any, Pickler]:
+    scope: dict[str, Any] = {} if namespace is None else namespace
+    pickler = Pickler(scope)
+    pickler.dump(value)
+    return Unpickler(pickler.file.getvalue(), [b.raw() for b in pickler.buffers], scope, lambda pid: pid).load(), pickler
+
+
+def notebook(code: str) -> dict[str, Any]:
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(code, "<nb>", "exec", dont_inherit=True), namespace)  # noqa: S102
+    return namespace
+
+
+def test_names_that_nested_code_reads() -> None:
+    ns = notebook("def f():\n    class In:\n        def g(self): return [deep for _ in 'a'], (lambda: deeper)\n    global written\n    written = 1\n    return In")
+    assert through(ns["f"], ns)[1].globals_seen >= {"deep", "deeper", "written"}
+
+
+def test_modules_of_what_goes_by_reference() -> None:
+    import decimal
+
+    _, pickler = through([np.float64(1), decimal.Decimal(1), np, np.add, len])
+    assert {"numpy", "decimal"} <= {m.partition(".")[0] for m in pickler.modules}
+
+
+def test_small_buffers_stay_in_the_stream_and_large_ones_do_not() -> None:
+    (small, large), pickler = through([np.zeros(10), np.ones(10_000)])
+    assert len(pickler.buffers) == 1 and small.flags.writeable and large.sum() == 10_000
+
+
+def test_recursive_closures_and_empty_cells() -> None:
+    ns = notebook("def make():\n    def fact(n): return 1 if n < 2 else n * fact(n - 1)\n    def broken(): return late\n    if False: late = 1\n    return fact, broken\nfact, broken = make()")
+    (fact, broken), _ = through((ns["fact"], ns["broken"]), ns)
+    assert fact(5) == 120 and fact.__closure__[0].cell_contents is fact
+    with pytest.raises(NameError):
+        broken()
+
+
+def test_functions_of_libraries_go_by_reference() -> None:
+    import json
+
+    assert through(json.dumps)[0] is json.dumps
+
+
+def test_a_pickler_is_gone_as_soon_as_nobody_wants_it() -> None:
+    class Big:
+        pass
+
+    big = Big()
+    ref = weakref.ref(big)
+    gc.disable()
+    try:
+        pickler = Pickler({})
+        pickler.dump({"a": [big, np.zeros(9)], "c": Big, "f": lambda: 1})
+        del pickler, big
+        assert ref() is None
+    finally:
+        gc.enable()
