@@ -62,7 +62,7 @@ def test_front_ends_learn_of_the_end(manager: CommManager, setup: Any) -> None:
 
 
 def test_local_comms_stay_local(manager: CommManager, setup: Any) -> None:
-    comms, forwarded, _ = setup
+    comms, _, _ = setup
     mine = SimpleNamespace(comm_id="local", handle_msg=lambda m: None)
     manager.register_comm(mine)  # type: ignore[arg-type]
     comms.received(envelope("comm_open", comm_id="local", target_name="t"))

@@ -132,6 +132,8 @@ class CellRunner:
             self.kernel.tell(CellDone(run_id=message.run_id, status="refused", execution_count=message.execution_count, refused=error.to_record()))
             return
         applied = time.perf_counter()
+        # What the cell binds without having read it was not compared: the client may have another value than we think.
+        self.replica.forget(set(message.names.stores) - set(message.names.loads))
         self.stubs = frozenset(message.stubs)
         self.builtins.update(vars(builtins))
         self.builtins["input"] = self.kernel.raw_input  # ipykernel puts it into builtins later than this
@@ -259,8 +261,6 @@ class CellRunner:
             export = self.replica.export(values, only_changed=False)
         finally:
             self.namespace.update(shadowed)
-        for name in message.names:
-            self.kept.pop(name, None)
         parcel = pack(export)
         for name, data in parcel.chunks.items():
             self.kernel.tell(Chunk(digest=name), [data])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import json
 import logging
@@ -131,12 +132,31 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
     def post_handler_hook(self) -> None:
         """See ``pre_handler_hook``."""
 
+    @contextlib.contextmanager
+    def _cancel_on_sigint(self, future: asyncio.Future[Any]) -> Any:
+        """Overridden: a cell that awaits is cancelled, as in every ipykernel; here it is remembered why."""
+
+        def cancel(signum: int, frame: Any) -> None:
+            self.cancelled = True
+            future.get_loop().call_soon_threadsafe(future.cancel)
+
+        before = signal.signal(signal.SIGINT, cancel)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
     async def do_execute(self, *args: Any, **kwargs: Any) -> Any:
         began = time.perf_counter()
+        self.cancelled = False
         try:
             try:
                 self.in_user_code = True
                 reply = await super().do_execute(*args, **kwargs)
+                if self.cancelled and reply.get("ename") == "CancelledError":
+                    # To the person it is what the stop button always raises.
+                    lines = [line.replace("CancelledError", "KeyboardInterrupt") for line in reply["traceback"]]
+                    reply.update(ename="KeyboardInterrupt", traceback=lines)
             finally:
                 self.in_user_code = False
                 self.seconds = time.perf_counter() - began

@@ -37,7 +37,9 @@ def run_worker(kernel: WorkerKernel, *, worker_id: str, secret: str, url: str, l
 def run_kernel(kernel: WorkerKernel, sock: socket.socket, parent: int) -> int:
     """In the kernel's process: serve until the agent is gone."""
     os.setsid()  # a group of its own: an interrupt reaches the kernel's children, and not the agent
-    _die_with(parent)
+    die_with_parent()
+    if os.getppid() != parent:
+        _leave(1)
     reseed()
     kernel.attach(Pipe(sock))
     return asyncio.run(_serve(kernel))
@@ -65,11 +67,10 @@ def reseed() -> None:
         numpy.random.seed()
 
 
-def _die_with(parent: int) -> None:
+def die_with_parent() -> None:
+    """Where the system can do it: be killed when the parent ends, however it ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        _leave(1)
 
 
 def _leave(code: int) -> None:

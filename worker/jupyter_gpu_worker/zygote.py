@@ -19,7 +19,7 @@ import threading
 from typing import Any
 
 from .kernel import WorkerKernel, build
-from .main import run_worker
+from .main import die_with_parent, run_worker
 
 
 class Zygote:
@@ -141,6 +141,7 @@ class Zygote:
             self._leave_zygote()
             code = 1
             try:
+                die_with_parent()  # it may be in the middle of an import, and would end only after it
                 _preload(self.kernel, modules, read, out, ready_w)
                 code = 0
             finally:
