@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .sync.handles import Handle as Handle
     from .wire.errors import JupyterGpuError as JupyterGpuError
 
-__version__ = "0.1.0"
+from ._version import __version__
 
 _PUBLIC = {
     "Gateway": "client",

@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from .config import JupyterGPU, load
-from .rpc import Rpc, Versions, check_versions
+from .rpc import Rpc, check_versions
 from .transport.dial import dial
 from .transport.driver import LinkDriver
 from .wire.codec import decode, encode
@@ -39,6 +39,7 @@ from .wire.messages import (
     Sessions,
     SessionState,
     StopSession,
+    Versions,
     Wanted,
     Welcome,
 )
@@ -188,7 +189,14 @@ class Gateway:
 
         def request(i: int) -> Message:
             return OpenSession(
-                id=i, key=key, wanted=list(wanted), idle=idle, cwd=cwd, interpreter=interpreter or sys.executable, env=env or {}, owner=owner
+                id=i,
+                key=key,
+                wanted=list(wanted),
+                idle=idle,
+                cwd=cwd,
+                interpreter=interpreter or sys.executable,
+                env=env or {},
+                owner=owner,
             )
 
         opened = self._ask(request, Opened)
@@ -217,7 +225,10 @@ class Gateway:
             changes.put(self._last[session_id])
 
     def _wait_ready(
-        self, info: SessionInfo, changes: SimpleQueue[tuple[SessionInfo, ErrorRecord | None]], on_change: Callable[[SessionInfo], None] | None
+        self,
+        info: SessionInfo,
+        changes: SimpleQueue[tuple[SessionInfo, ErrorRecord | None]],
+        on_change: Callable[[SessionInfo], None] | None,
     ) -> SessionInfo:
         while True:
             if on_change is not None:
@@ -254,9 +265,9 @@ class Gateway:
                 threading.Thread(target=self._revive, args=(self._own,), name="jupyter-gpu restart", daemon=True).start()
             return
         self._last[info.session_id] = (info, error)
-        watcher = self._watchers.get(info.session_id)
-        if watcher is not None:
-            watcher.put((info, error))
+        listening = self._watchers.get(info.session_id)
+        if listening is not None:
+            listening.put((info, error))
         session = self._sessions.get(info.session_id)
         if session is not None:
             session.changed(info)
@@ -282,7 +293,9 @@ class Session:
         async def dialer() -> Any:
             return await dial(url, f"/v1/sessions/{info.session_id}/link", token)
 
-        self._driver = LinkDriver(dialer, Link(spool=Spool()), self._received, None, self._on_state, session=info.session_id, high_water=_HIGH)
+        self._driver = LinkDriver(
+            dialer, Link(spool=Spool()), self._received, None, self._on_state, session=info.session_id, high_water=_HIGH
+        )
 
     def start(self) -> None:
         asyncio.run_coroutine_threadsafe(self._run(), self._io.loop)

@@ -23,14 +23,18 @@ ENVIRONMENT = {
 class JupyterGPU(Configurable):
     """Options of the notebook's side."""
 
-    gateway = Unicode("", help="Address of a gateway: ws://HOST:PORT, wss://HOST or unix:///PATH. Empty: one of your own, started when needed.").tag(config=True)
+    gateway = Unicode(
+        "", help="Address of a gateway: ws://HOST:PORT, wss://HOST or unix:///PATH. Empty: one of your own, started when needed."
+    ).tag(config=True)
     token = Unicode("", help="Token of that gateway.").tag(config=True)
     simulate = Unicode("", help="Simulated GPUs of a gateway of your own, as in H100:2,A100.").tag(config=True)
     default_gpu = Unicode("", help="Hardware of %%remote without gpu=.").tag(config=True)
     idle = Float(0.0, min=0.0, help="Seconds without a cell after which a session ends; 0: never.").tag(config=True)
     interpreter = Unicode("", help="The Python that workers of your own gateway run; empty: the notebook's.").tag(config=True)
     exit_when_idle = Float(300.0, min=1.0, help="Seconds after which your own gateway ends when nobody uses it.").tag(config=True)
-    preload = List(Unicode(), default_value=None, allow_none=True, help="Modules that workers of your own gateway import beforehand.").tag(config=True)
+    preload = List(Unicode(), default_value=None, allow_none=True, help="Modules that workers of your own gateway import beforehand.").tag(
+        config=True
+    )
     quiet = Bool(False, help="Show no summary line.").tag(config=True)
 
 
@@ -67,5 +71,7 @@ def _from_files() -> Config:
                 continue
             except Exception as error:  # it is the person's code
                 where = os.path.join(folder, name)
-                raise BadOptionValue(option=where, value=type(error).__name__, expected=f"a configuration file that can be read; it says: {error}") from error
+                raise BadOptionValue(
+                    option=where, value=type(error).__name__, expected=f"a configuration file that can be read; it says: {error}"
+                ) from error
     return merged

@@ -51,7 +51,10 @@ def find(config: JupyterGPU) -> Found | None:
     if not _answers(info["url"]):
         return None
     if info["protocol"] != PROTOCOL:
-        raise ProtocolMismatch(here=str(PROTOCOL), there=f"{info['protocol']} (your own gateway, of release {info['software']}; `jupyter gpu stop --gateway` ends it)")
+        raise ProtocolMismatch(
+            here=str(PROTOCOL),
+            there=f"{info['protocol']} (your own gateway, of release {info['software']}; `jupyter gpu stop --gateway` ends it)",
+        )
     return Found(info["url"], info["token"], info["pid"])
 
 
@@ -87,7 +90,9 @@ def _start(config: JupyterGPU, path: Path) -> Found:
     env = {k: v for k, v in os.environ.items() if k not in {"JPY_PARENT_PID", "JUPYTER_GPU_TOKEN", "JPY_SESSION_NAME"}}
     with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as output:
         try:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, env=env, cwd=path.parent)
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, env=env, cwd=path.parent
+            )
         except OSError as error:
             raise GatewayStartFailed(reason=f"{sys.executable} cannot be started: {error.strerror}", log=str(log)) from error
     deadline = time.monotonic() + _START

@@ -23,9 +23,11 @@ def here() -> Versions:
     """What this end runs."""
     from importlib.metadata import version
 
-    from . import __version__
+    from ._version import __version__
 
-    return Versions(software=__version__, python=platform.python_version(), cloudpickle=version("cloudpickle"), platform=platform.platform(terse=True))
+    return Versions(
+        software=__version__, python=platform.python_version(), cloudpickle=version("cloudpickle"), platform=platform.platform(terse=True)
+    )
 
 
 def check_versions(there: Versions | None) -> None:

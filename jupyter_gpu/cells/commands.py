@@ -23,7 +23,7 @@ _KIND_WIDTH = 40
 def _show(table: Table | Tables) -> None:
     from IPython.display import display
 
-    display(table)  # type: ignore[no-untyped-call]
+    display(table)
 
 
 # ---------------------------------------------------------------- status
@@ -42,7 +42,9 @@ def status(notebook: Notebook) -> None:
     hardware = Table("Hardware", ["GPU", "name", "memory", "state"], [_gpu_row(g, sessions) for g in gpus])
     if not gpus:
         hardware.notes = ["no GPU; gpu=cpu works"]
-    table = Table("Sessions", ["session", "state", "this notebook", "since", "process"], [_session_row(s, ours.get(s.session_id)) for s in sessions])
+    table = Table(
+        "Sessions", ["session", "state", "this notebook", "since", "process"], [_session_row(s, ours.get(s.session_id)) for s in sessions]
+    )
     if not sessions:
         table.notes = ["none"]
     _show(Tables(Table("jupyter-gpu", [], [], about), hardware, table))
@@ -66,7 +68,11 @@ def _session_row(info: SessionInfo, remote: Remote | None) -> list[str]:
 def plan_cell(notebook: Notebook, options: Options, cell: str) -> None:
     """What would travel for this cell. Nothing runs, nothing is sent."""
     names = analyze(source_of("plan", cell))
-    notes = ["The cell may use more names than can be seen in it (exec, eval, import *, magics): they are fetched when it needs them."] if names.star else []
+    notes = (
+        ["The cell may use more names than can be seen in it (exec, eval, import *, magics): they are fetched when it needs them."]
+        if names.star
+        else []
+    )
     _plan(notebook, options, names_of_cell(notebook.shell, options, names), notes)
 
 
@@ -136,7 +142,11 @@ def default(notebook: Notebook, text: str) -> Any:
     """Make later cells remote, or local again."""
     transform = transform_of(notebook.shell)
     if not text:
-        print(f"Every cell is remote: {transform.default}" if transform.default else "Cells are local. `%remote default gpu=H100` makes them remote.")
+        print(
+            f"Every cell is remote: {transform.default}"
+            if transform.default
+            else "Cells are local. `%remote default gpu=H100` makes them remote."
+        )
         return
     if text.lower() in ("off", "local", "none"):
         transform.default, notebook.default = "", None
@@ -144,7 +154,10 @@ def default(notebook: Notebook, text: str) -> Any:
         return
     options = parse(text)
     transform.default, notebook.default = text, options
-    print(f"Every cell from here on is remote: {text}. `# remote: off` in its first line keeps a cell here, `%remote default off` all of them.")
+    print(
+        f"Every cell from here on is remote: {text}. `# remote: off` in its first line keeps "
+        "a cell here, `%remote default off` all of them."
+    )
 
 
 def quiet(notebook: Notebook, text: str) -> None:

@@ -77,7 +77,9 @@ class Comms:
         buffers: Sequence[BytesLike] = message.get("buffers") or ()
         header = {**message["header"], "subshell_id": None}  # subshells are the local kernel's
         self._forward(
-            build(kind, message["content"], header=header, metadata=message.get("metadata"), buffers=[bytes(memoryview(b)) for b in buffers])
+            build(
+                kind, message["content"], header=header, metadata=message.get("metadata"), buffers=[bytes(memoryview(b)) for b in buffers]
+            )
         )
 
 
@@ -97,7 +99,7 @@ def _proxy_class() -> Any:
     if _class is None:
         from comm.base_comm import BaseComm
 
-        class RemoteComm(BaseComm):
+        class RemoteComm(BaseComm):  # type: ignore[misc]
             forward: Callable[[dict[str, Any]], None] | None = None
 
             def publish_msg(self, msg_type: str, *args: Any, **kwargs: Any) -> None:

@@ -86,7 +86,9 @@ class Notebook:
             if found is not None and options.gpu and options.gpu != found.wanted:
                 has = hardware_text(found.wanted)
                 raise BadOptionValue(
-                    option="gpu", value=options.hardware, expected=f"gpu={has}, which the session {options.name!r} has; `%remote stop {options.name}` ends it"
+                    option="gpu",
+                    value=options.hardware,
+                    expected=f"gpu={has}, which the session {options.name!r} has; `%remote stop {options.name}` ends it",
                 )
         else:
             slot = hardware_text(self.wanted(options))

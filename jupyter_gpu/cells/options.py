@@ -170,7 +170,15 @@ def _flag(option: str, value: str) -> bool:
 
 
 _FLAGS = {"": True, "on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
-_EXAMPLES = {"gpu": "gpu=H100", "in": "in=x,y", "out": "out=result", "keep": "keep=model", "name": "name=second", "timeout": "timeout=5m", "idle": "idle=1h"}
+_EXAMPLES = {
+    "gpu": "gpu=H100",
+    "in": "in=x,y",
+    "out": "out=result",
+    "keep": "keep=model",
+    "name": "name=second",
+    "timeout": "timeout=5m",
+    "idle": "idle=1h",
+}
 _KNOWN: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "gpu": ("gpu", _gpu),
     "in": ("sent", _names),

@@ -69,7 +69,9 @@ class Outcome:
 class Cell:
     """One run."""
 
-    def __init__(self, notebook: Notebook, remote: Remote, options: Options, code: str, names: CellNames, wanted: list[str], report: Report) -> None:
+    def __init__(
+        self, notebook: Notebook, remote: Remote, options: Options, code: str, names: CellNames, wanted: list[str], report: Report
+    ) -> None:
         self.notebook = notebook
         self.shell = notebook.shell
         self.remote = remote
@@ -210,7 +212,10 @@ class Cell:
     def _killed(self) -> BaseException:
         """What the second press of the stop button raises: a true ``KeyboardInterrupt``, and words."""
         self.notebook.drop(self.remote)
-        text = "The remote session was killed, since it did not stop at the first interrupt. Your local variables are as they were; the next remote cell starts a new one."
+        text = (
+            "The remote session was killed, since it did not stop at the first interrupt. "
+            "Your local variables are as they were; the next remote cell starts a new one."
+        )
         error = KeyboardInterrupt(text)
         error._render_traceback_ = lambda: [f"\x1b[0;31mKeyboardInterrupt\x1b[0m: {text}"]  # type: ignore[attr-defined]
         return error
@@ -253,7 +258,8 @@ class Cell:
             module = getattr(error, "module", "")
             if module:
                 raise SnapshotRefused(
-                    reason=f"what the cell made needs the module {module!r}, which this notebook does not have: install it here, or keep the value there with keep="
+                    reason=f"what the cell made needs the module {module!r}, which this notebook does not have: "
+                    "install it here, or keep the value there with keep="
                 ) from None
             raise error
         self.report.warn(str(error))

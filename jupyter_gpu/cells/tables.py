@@ -10,7 +10,9 @@ def human_bytes(count: float) -> str:
     """``3.2 MB``; powers of 1,000."""
     for unit in ("B", "KB", "MB", "GB"):
         if count < 999.5:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.5 else f"{count:.2g} {unit}" if count < 9.95 else f"{count:.0f} {unit}"
+            return (
+                f"{count:.0f} {unit}" if unit == "B" or count >= 99.5 else f"{count:.2g} {unit}" if count < 9.95 else f"{count:.0f} {unit}"
+            )
         count /= 1000
     return f"{count:,.1f} TB"
 
@@ -45,7 +47,9 @@ class Table:
         parts = [f"<div><strong>{html.escape(self.title)}</strong></div>"] if self.title else []
         if self.rows:
             head = "".join(f'<th style="text-align:left">{html.escape(c)}</th>' for c in self.columns)
-            body = "".join("<tr>" + "".join(f'<td style="text-align:left">{html.escape(c)}</td>' for c in row) + "</tr>" for row in self.rows)
+            body = "".join(
+                "<tr>" + "".join(f'<td style="text-align:left">{html.escape(c)}</td>' for c in row) + "</tr>" for row in self.rows
+            )
             parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
         parts += [f"<div>{html.escape(note)}</div>" for note in self.notes]
         return "".join(parts)

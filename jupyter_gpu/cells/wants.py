@@ -66,5 +66,6 @@ def check_handles(shell: Any, remote: Remote, names: Sequence[str]) -> None:
         if home is None or home.ended:
             reason = "it stayed in a session that has ended, and is gone with it"
         else:
-            reason = f"it stayed in the session {home.name or home.label}, and this cell runs in another; {name} = {name}.fetch() brings it here first"
+            reason = f"it stayed in the session {home.name or home.label}, and this cell runs in another; "
+            reason += f"{name} = {name}.fetch() brings it here first"
         raise ValueCannotTravel(name=name, path=name, type=value.type, reason=reason)

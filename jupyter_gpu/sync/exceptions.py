@@ -23,7 +23,7 @@ def dump_exception(error: BaseException, namespace: dict[str, Any] | None = None
         places = {id(link): i for i, link in enumerate(links)}
         joints = [(places.get(id(e.__cause__), -1), places.get(id(e.__context__), -1), e.__suppress_context__) for e in links]
         return _dump((parts, joints), scope)
-    except Exception:  # noqa: BLE001 - properties of the person's classes may raise anything; then there is no exception to show, only its text
+    except Exception:
         return None
 
 
@@ -39,7 +39,7 @@ def load_exception(data: bytes | memoryview, namespace: dict[str, Any] | None = 
                 error.__cause__ = errors[cause] if cause >= 0 else None
                 error.__suppress_context__ = suppress
         return errors[0]
-    except Exception:  # noqa: BLE001 - unpickling runs code of the person's
+    except Exception:
         return None
 
 
@@ -62,7 +62,7 @@ def _dump(value: Any, namespace: dict[str, Any]) -> bytes | None:
     pickler = _InBand(namespace)
     try:
         pickler.dump(value)
-    except Exception:  # noqa: BLE001 - it does not travel: the chain goes on without it
+    except Exception:
         return None
     return pickler.file.getvalue()
 
@@ -72,7 +72,7 @@ def _load_part(data: bytes | None, namespace: dict[str, Any]) -> BaseException |
         return None
     try:
         error = _load(data, namespace)
-    except Exception:  # noqa: BLE001 - many exceptions pickle well and cannot be rebuilt
+    except Exception:
         return None
     return error if isinstance(error, BaseException) else None
 

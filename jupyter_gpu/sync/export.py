@@ -48,7 +48,9 @@ class _Part:
 class Writer:
     """Makes the stream of one export from the probes of the names that changed."""
 
-    def __init__(self, namespace: dict[str, Any], known: KnownObjects, probes: dict[str, Probe], reduced: Reduced, clean: dict[int, str]) -> None:
+    def __init__(
+        self, namespace: dict[str, Any], known: KnownObjects, probes: dict[str, Probe], reduced: Reduced, clean: dict[int, str]
+    ) -> None:
         self.namespace = namespace
         self.known = known
         self.probes = probes
@@ -123,7 +125,7 @@ class Writer:
         values = [self.namespace[name] for name in names]
         try:
             pickler.dump(values[0] if len(values) == 1 else values)
-        except Exception as error:  # noqa: BLE001 - __reduce__ is the person's, and need not do the same twice
+        except Exception as error:
             told_of = ", ".join(names)
             export.warnings.append(f"{told_of} went one by one, and share nothing there: {type(error).__name__}: {error}")
             return None

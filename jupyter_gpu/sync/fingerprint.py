@@ -67,7 +67,7 @@ def probe(value: Any, name: str, namespace: dict[str, Any], reduced: Reduced | N
         pickler.dump(value)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # noqa: BLE001 - __reduce__ and __getstate__ are the person's, and may raise anything
+    except BaseException as error:
         return Probe(value, pickler, _culprit(value, name, namespace, error))
     return Probe(value, pickler)
 

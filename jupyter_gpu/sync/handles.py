@@ -17,7 +17,7 @@ class Handle:
     """A value that lives in a remote session. Name it in a ``%%remote`` cell and it IS the remote object; ``fetch()`` brings it
     here. Anything else done with it raises ``HandleError``, which says what to do instead."""
 
-    __slots__ = ("_fetch", "_info", "__weakref__")
+    __slots__ = ("__weakref__", "_fetch", "_info")
 
     def __init__(self, info: HandleInfo, fetch: Callable[[], Any]) -> None:
         self._info = info

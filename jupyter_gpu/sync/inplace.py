@@ -33,11 +33,15 @@ from .swap import swap_array, swap_state, swap_tensor
 
 Undo = Callable[[], object]
 
-_ATOMS = frozenset({int, float, complex, str, bytes, bool, type(None), tuple, frozenset, range, slice, type(Ellipsis), type(NotImplemented)})
+_ATOMS = frozenset(
+    {int, float, complex, str, bytes, bool, type(None), tuple, frozenset, range, slice, type(Ellipsis), type(NotImplemented)}
+)
 _CONTAINERS = (list, dict, set, bytearray, deque)
 _NEVER = (
-    type, ModuleType, BuiltinFunctionType, MethodType, Handle, CodeType, enum.Enum, weakref.ReferenceType, property, staticmethod, classmethod,
-    MappingProxyType, MemberDescriptorType, GetSetDescriptorType, MethodDescriptorType, WrapperDescriptorType, MethodWrapperType, memoryview,
+    type, ModuleType, BuiltinFunctionType, MethodType, Handle, CodeType, enum.Enum, weakref.ReferenceType, property, staticmethod,
+    classmethod,
+    MappingProxyType, MemberDescriptorType, GetSetDescriptorType, MethodDescriptorType, WrapperDescriptorType, MethodWrapperType,
+    memoryview,
 )  # fmt: skip
 #: Parts of a library's objects that nobody holds apart from these; or that are the same one everywhere.
 _INTERNAL = ("pandas.core.internals", "pandas._libs", "jupyter_gpu.", "_cython", "typing")

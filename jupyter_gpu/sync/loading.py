@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from types import CellType, CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
-import cloudpickle  # type: ignore[import-untyped]
+import cloudpickle
 
 from .inplace import Undo
 
@@ -80,7 +80,9 @@ def load_code(data: bytes) -> CodeType:
     return code
 
 
-def make_function(code: CodeType, name: str, cells: tuple[CellType, ...] | None, lines: list[str] | None, number: int | None) -> FunctionType:
+def make_function(
+    code: CodeType, name: str, cells: tuple[CellType, ...] | None, lines: list[str] | None, number: int | None
+) -> FunctionType:
     namespace = _loading.namespace
     if namespace is None:
         raise pickle.UnpicklingError("a function of a notebook, outside of a sync")

@@ -158,7 +158,7 @@ def _mine_magic(method: str, arguments: list[str], names: _Names) -> None:
         for expression in _BRACED.findall(text):
             names.loads.update(dict.fromkeys(_expression_names(expression)))
         names.loads.update(dict.fromkeys(_DOLLAR.findall(text)))
-    if method in {"system", "getoutput", "getoutput"}:
+    if method in {"system", "getoutput"}:
         return
     if method == "run_line_magic" and len(arguments) == 2 and arguments[0] in _PYTHON_LINE_MAGICS:
         names.add(_analyze(_without_options(arguments[1])))

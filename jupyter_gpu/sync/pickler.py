@@ -15,7 +15,7 @@ from functools import partial
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle  # type: ignore[import-untyped]
+import cloudpickle
 
 from . import codecs
 from .handles import Handle
@@ -132,7 +132,12 @@ def _route_of(kind: type, pickler: Pickler) -> codecs.Route | None:
         return lambda _, obj: listed(obj)
     if any(isinstance(getattr(kind, name, None), FunctionType) for name in _STATE_METHODS):
         return Pickler._reduce_once
-    if issubclass(kind, dict) and kind.__dictoffset__ and kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__:
+    if (
+        issubclass(kind, dict)
+        and kind.__dictoffset__
+        and kind.__reduce_ex__ is object.__reduce_ex__
+        and kind.__reduce__ is object.__reduce__
+    ):
         return lambda _, obj: _reduce_own_dict(obj)
     return None
 

@@ -273,4 +273,16 @@ def _no_collection() -> Iterator[None]:
         gc.enable()
 
 
-__all__ = ["CannotTravel", "Change", "Export", "Handle", "Mark", "Replica", "SnapshotRefused", "dump_exception", "fingerprint_of", "is_hidden", "load_exception"]
+__all__ = [
+    "CannotTravel",
+    "Change",
+    "Export",
+    "Handle",
+    "Mark",
+    "Replica",
+    "SnapshotRefused",
+    "dump_exception",
+    "fingerprint_of",
+    "is_hidden",
+    "load_exception",
+]

@@ -128,6 +128,7 @@ def _swap_slot(descriptor: Any, old: Any, twin: Any, journal: Journal) -> None:
             descriptor.__delete__(obj)
 
     ours, theirs = _slot(descriptor, old), _slot(descriptor, twin)
+
     def both(here: Any, there: Any) -> None:
         put(old, here)
         put(twin, there)

@@ -235,7 +235,7 @@ class LinkDriver:
         self.link.acknowledge()
         try:
             self._flush()
-        except Exception as error:  # noqa: BLE001 (run() raises it)
+        except Exception as error:
             self._fail(error)
 
     def _deliver(self, lane: Lane, payload: memoryview) -> None:
@@ -261,7 +261,7 @@ class LinkDriver:
             self._consumer = None
             self.link.release()
             self._flush()
-        except Exception as error:  # noqa: BLE001 (run() raises it)
+        except Exception as error:
             self._fail(error)
 
     # ------------------------------------------------------------ writing
@@ -289,7 +289,7 @@ class LinkDriver:
                         await connection.send(envelope.frame(parts))
         except ConnectionClosed:
             pass  # the reader sees it too, and deals with it
-        except Exception as error:  # noqa: BLE001 (run() raises it)
+        except Exception as error:
             self._fail(error)
 
 

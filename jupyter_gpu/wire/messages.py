@@ -98,7 +98,7 @@ class ErrorRecord(Record):
     """A :class:`jupyter_gpu.wire.errors.JupyterGpuError` on its way."""
 
     code: str
-    fields: dict[str, str | int | float | bool | None | list[str]] = {}
+    fields: dict[str, str | int | float | bool | list[str] | None] = {}
 
 
 # ---------------------------------------------------------------- RPC: client <-> gateway
@@ -385,7 +385,7 @@ class Jupyter(Message):
 
 
 class Offer(Message):
-    """"Which of these chunks do you lack?" Answered by ``Want``, which says so by position."""
+    """ "Which of these chunks do you lack?" Answered by ``Want``, which says so by position."""
 
     id: int
     digests: list[bytes]
@@ -419,8 +419,37 @@ class Fetched(Message):
 
 
 AnyMessage = (
-    Hello | Welcome | OpenSession | Opened | SessionChanged | ListSessions | Sessions | StopSession | GetInventory | Inventory
-    | Done | Failed | PeerAttached | PeerDetached | SessionEnded | WorkerHello | Assign | Assigned | Release | Activity
-    | WorkerFailed | Interrupt | KernelExited | KernelHello | RunCell | CellDone | Applied | Jupyter | Offer | Want | Chunk
-    | Fetch | Fetched
+    Hello
+    | Welcome
+    | OpenSession
+    | Opened
+    | SessionChanged
+    | ListSessions
+    | Sessions
+    | StopSession
+    | GetInventory
+    | Inventory
+    | Done
+    | Failed
+    | PeerAttached
+    | PeerDetached
+    | SessionEnded
+    | WorkerHello
+    | Assign
+    | Assigned
+    | Release
+    | Activity
+    | WorkerFailed
+    | Interrupt
+    | KernelExited
+    | KernelHello
+    | RunCell
+    | CellDone
+    | Applied
+    | Jupyter
+    | Offer
+    | Want
+    | Chunk
+    | Fetch
+    | Fetched
 )

@@ -14,15 +14,35 @@ from typing import IO
 def options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="jupyter gpu gateway", description="Run a gateway that starts GPU workers for notebooks.")
     parser.add_argument("--url", default="", help="where to listen: ws://HOST:PORT or unix:///PATH (default: ws://127.0.0.1:8890)")
-    parser.add_argument("--simulate", default=os.environ.get("JUPYTER_GPU_SIMULATE", ""), metavar="H100:2,A100",
-                        help="declare simulated GPUs, for demos and tests; whatever shows one says so")
+    parser.add_argument(
+        "--simulate",
+        default=os.environ.get("JUPYTER_GPU_SIMULATE", ""),
+        metavar="H100:2,A100",
+        help="declare simulated GPUs, for demos and tests; whatever shows one says so",
+    )
     parser.add_argument("--token-file", type=Path, help="file with the token (default: $JUPYTER_GPU_TOKEN, or a random one that is shown)")
     parser.add_argument("--folder", type=Path, help="where state and logs are kept (default: a folder of Jupyter's data folder)")
     parser.add_argument("--standby", type=int, default=1, metavar="N", help="workers kept warm (default: %(default)s)")
-    parser.add_argument("--alone", type=float, default=None, metavar="SECONDS", help="end a session that long after its notebook went away (default: 3600; own: 60)")
-    parser.add_argument("--lease", type=float, default=300.0, metavar="SECONDS", help="workers end after so long without a gateway (default: %(default)s)")
-    parser.add_argument("--exit-when-idle", type=float, default=0.0, metavar="SECONDS", help="end after so long without sessions and clients (default: never)")
-    parser.add_argument("--preload", default=None, metavar="MODULES", help="modules that workers have imported beforehand, comma-separated; '' for none")
+    parser.add_argument(
+        "--alone",
+        type=float,
+        default=None,
+        metavar="SECONDS",
+        help="end a session that long after its notebook went away (default: 3600; own: 60)",
+    )
+    parser.add_argument(
+        "--lease", type=float, default=300.0, metavar="SECONDS", help="workers end after so long without a gateway (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--exit-when-idle",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="end after so long without sessions and clients (default: never)",
+    )
+    parser.add_argument(
+        "--preload", default=None, metavar="MODULES", help="modules that workers have imported beforehand, comma-separated; '' for none"
+    )
     parser.add_argument("--own", type=Path, metavar="INFO_FILE", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 

@@ -18,7 +18,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve, unix_serv
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-import jupyter_gpu
+from jupyter_gpu._version import __version__
 from jupyter_gpu.transport.address import parse
 from jupyter_gpu.transport.envelope import SUBPROTOCOL, WEBSOCKET_OPTIONS, no_delay, open_envelope
 from jupyter_gpu.wire.errors import FrameGarbled, JupyterGpuError, ProtocolMismatch
@@ -36,7 +36,17 @@ from .store import Store
 _log = logging.getLogger(__name__)
 
 #: What notebooks most often import, and what takes long: loaded once, by the zygote, if it is installed.
-PRELOAD = ["numpy", "pandas", "torch", "matplotlib.pyplot", "matplotlib_inline.backend_inline", "scipy.sparse", "sklearn", "ipywidgets", "tqdm"]
+PRELOAD = [
+    "numpy",
+    "pandas",
+    "torch",
+    "matplotlib.pyplot",
+    "matplotlib_inline.backend_inline",
+    "scipy.sparse",
+    "sklearn",
+    "ipywidgets",
+    "tqdm",
+]
 
 OnChange = Callable[[SessionInfo, "JupyterGpuError | None"], None]
 
@@ -114,7 +124,7 @@ class Gateway:
             Path(self.address.socket).unlink(missing_ok=True)
             before = os.umask(0o177)
             try:
-                return await unix_serve(self._connected, self.address.socket, **options)  # type: ignore[arg-type]
+                return await unix_serve(self._connected, self.address.socket, **options)
             finally:
                 os.umask(before)
         host, _, port = self.address.base.partition("://")[2].partition("/")[0].rpartition(":")
@@ -235,7 +245,7 @@ class Gateway:
     def welcome(self) -> Welcome:
         return Welcome(
             protocol=PROTOCOL,
-            software=jupyter_gpu.__version__,
+            software=__version__,
             gateway_id=self.gateway_id,
             own=self.own,
             simulated=any(g.simulated for g in self.gpus),

@@ -15,7 +15,7 @@ _SIMULATED_MEMORY = 80 << 30
 
 
 def short_type(name: str) -> str:
-    """"NVIDIA H100 80GB HBM3" -> "H100", "NVIDIA GeForce RTX 4090" -> "RTX4090", "NVIDIA A100-SXM4-40GB" -> "A100"."""
+    """ "NVIDIA H100 80GB HBM3" -> "H100", "NVIDIA GeForce RTX 4090" -> "RTX4090", "NVIDIA A100-SXM4-40GB" -> "A100"."""
     words = [w for w in re.split(r"[\s\-_]+", name.upper()) if w and w not in _NOISE]
     if not words:
         return name.upper()
@@ -42,7 +42,9 @@ def real_gpus() -> tuple[list[Gpu], list[str]]:
                 handle = pynvml.nvmlDeviceGetHandleByIndex(index)
                 name = _text(pynvml.nvmlDeviceGetName(handle))
                 memory = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
-                found.append(Gpu(uuid=_text(pynvml.nvmlDeviceGetUUID(handle)), type=short_type(name), name=name, memory=memory, index=index))
+                found.append(
+                    Gpu(uuid=_text(pynvml.nvmlDeviceGetUUID(handle)), type=short_type(name), name=name, memory=memory, index=index)
+                )
             except pynvml.NVMLError as error:
                 warnings.append(f"GPU {index} cannot be read: {error}")
     finally:
@@ -64,5 +66,14 @@ def simulated_gpus(text: str) -> list[Gpu]:
         kind = kind.upper()
         for _ in range(int(count or 1)):
             n = sum(1 for g in found if g.type == kind)
-            found.append(Gpu(uuid=f"SIM-{kind}-{n}", type=kind, name=f"{kind} (simulated)", memory=_SIMULATED_MEMORY, index=len(found), simulated=True))
+            found.append(
+                Gpu(
+                    uuid=f"SIM-{kind}-{n}",
+                    type=kind,
+                    name=f"{kind} (simulated)",
+                    memory=_SIMULATED_MEMORY,
+                    index=len(found),
+                    simulated=True,
+                )
+            )
     return found

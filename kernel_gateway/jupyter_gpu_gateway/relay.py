@@ -64,5 +64,3 @@ async def forward(end: ServerConnection, pair: Pair, on_notice: object) -> None:
             if other is not None:
                 with contextlib.suppress(ConnectionClosed):
                     await other.send(data)
-
-

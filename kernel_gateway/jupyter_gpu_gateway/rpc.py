@@ -30,9 +30,7 @@ from jupyter_gpu.wire.messages import (
     SessionChanged,
     SessionInfo,
     Sessions,
-
     StopSession,
-    Welcome,
 )
 
 from .fleet import state
@@ -74,7 +72,7 @@ class RpcConnection:
     def changed(self, info: SessionInfo, error: JupyterGpuError | None) -> None:
         """Push a change to this client, if it opened the session."""
         if info.session_id in self._sessions:
-            broadcast([self._socket], b"".join(encode(SessionChanged(session=info, error=error and error.to_record()))))
+            broadcast([self._socket], b"".join(encode(SessionChanged(session=info, error=None if error is None else error.to_record()))))
 
     async def _answer(self, message: AnyMessage) -> None:
         request = getattr(message, "id", 0)
@@ -132,5 +130,3 @@ def _decode(data: str | bytes) -> AnyMessage:
     if isinstance(data, str):
         raise FrameGarbled(reason="text on a binary websocket")
     return decode(data)[0]
-
-

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jupyter_gpu
+from jupyter_gpu._version import __version__
 from jupyter_gpu.wire.errors import JupyterGpuError, TokenFileExposed
 from jupyter_gpu.wire.messages import PROTOCOL
 
@@ -60,7 +60,14 @@ async def _serve(chosen: argparse.Namespace, folder: Path, zygote: subprocess.Po
 
     def ready(url: str) -> None:
         if chosen.own:
-            info = {"url": url, "token": token, "pid": os.getpid(), "software": jupyter_gpu.__version__, "protocol": PROTOCOL, "simulate": chosen.simulate}
+            info = {
+                "url": url,
+                "token": token,
+                "pid": os.getpid(),
+                "software": __version__,
+                "protocol": PROTOCOL,
+                "simulate": chosen.simulate,
+            }
             write_info(chosen.own, info)
         else:
             _introduce(gateway, url, token if shown else "")

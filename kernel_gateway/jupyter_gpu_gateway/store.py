@@ -95,7 +95,17 @@ class Store:
         for session_id, key, worker_id, data in rows:
             kept = msgspec.msgpack.decode(data, type=_Kept)
             found.append(
-                Session(session_id, key, kept.wanted, kept.created, kept.interpreter, kept.idle, gpus=kept.gpus, worker_id=worker_id, pid=kept.pid)
+                Session(
+                    session_id,
+                    key,
+                    kept.wanted,
+                    kept.created,
+                    kept.interpreter,
+                    kept.idle,
+                    gpus=kept.gpus,
+                    worker_id=worker_id,
+                    pid=kept.pid,
+                )
             )
         return found
 

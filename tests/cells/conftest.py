@@ -40,7 +40,9 @@ from jupyter_gpu.wire.messages import (
 )
 
 
-def jupyter(kind: str, content: dict[str, Any], parent: str, buffers: Sequence[bytes] = (), channel: str = "iopub") -> tuple[Jupyter, list[bytes]]:
+def jupyter(
+    kind: str, content: dict[str, Any], parent: str, buffers: Sequence[bytes] = (), channel: str = "iopub"
+) -> tuple[Jupyter, list[bytes]]:
     header = {"msg_id": f"remote-{kind}", "msg_type": kind, "session": "remote"}
     return Jupyter(channel=channel), [json.dumps(p).encode() for p in (header, {"msg_id": parent}, {}, content)] + list(buffers)
 

@@ -35,7 +35,11 @@ class Book:
         """The iopub messages of a cell, as dicts of msg_type and content; the reply comes last."""
         seen: list[dict[str, Any]] = []
         reply = self.client.execute_interactive(code, output_hook=seen.append, timeout=60, **options)
-        shown = [{"kind": m["msg_type"], "id": m["parent_header"]["msg_id"], **m["content"]} for m in seen if m["msg_type"] not in ("status", "execute_input")]
+        shown = [
+            {"kind": m["msg_type"], "id": m["parent_header"]["msg_id"], **m["content"]}
+            for m in seen
+            if m["msg_type"] not in ("status", "execute_input")
+        ]
         return [*shown, {"kind": "reply", **reply["content"]}]
 
     def text(self, code: str) -> str:
@@ -70,7 +74,11 @@ def _of(runtime: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get("JUPYTER_RUNTIME_DIR") == str(runtime) and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                process.pid != os.getpid()
+                and process.environ().get("JUPYTER_RUNTIME_DIR") == str(runtime)
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 found.append(process)
         except psutil.Error:
             continue
@@ -96,7 +104,9 @@ def test_redirected_stdout(book: Book) -> None:
 
 
 def test_local_prints_come_first(book: Book) -> None:
-    code = "for i in range(20):\n    print('local', i)\n    get_ipython().run_cell_magic('remote', 'gpu=H100 quiet', f'print(\"remote {i}\")')"
+    code = (
+        "for i in range(20):\n    print('local', i)\n    get_ipython().run_cell_magic('remote', 'gpu=H100 quiet', f'print(\"remote {i}\")')"
+    )
     assert book.text(code) == "".join(f"local {i}\nremote {i}\n" for i in range(20))
 
 
@@ -169,7 +179,9 @@ def test_plain_ipython(env: dict[str, str], tmp_path: Path) -> None:
     code = "%load_ext jupyter_gpu\nget_ipython().run_cell('%%remote gpu=H100\\nprint(\"hello\")\\nx = [6 * 7]\\nx')\nprint('here', x, _)\n"
     file = tmp_path / "t.ipy"
     file.write_text(code)
-    done = subprocess.run([sys.executable, "-m", "IPython", "--no-banner", "--colors=NoColor", str(file)], env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "IPython", "--no-banner", "--colors=NoColor", str(file)], env=env, capture_output=True, text=True, timeout=60
+    )
     assert "hello\n" in done.stdout and "[42]" in done.stdout and "here [42]" in done.stdout, (done.stdout, done.stderr)
     assert "H100 (simulated) ·" in done.stdout
 
@@ -179,7 +191,13 @@ def test_nbclient(env: dict[str, str], tmp_path: Path) -> None:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
 
-    cells = ["%load_ext jupyter_gpu", "x = 1", "%%remote gpu=H100\nx += 1\nprint(x)\nx", "raise_here = x\n", "%%remote gpu=H100\nraise ValueError('trouble')"]
+    cells = [
+        "%load_ext jupyter_gpu",
+        "x = 1",
+        "%%remote gpu=H100\nx += 1\nprint(x)\nx",
+        "raise_here = x\n",
+        "%%remote gpu=H100\nraise ValueError('trouble')",
+    ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
     before = {k: os.environ.get(k) for k in env}
     with pytest.raises(CellExecutionError) as raised:

@@ -28,7 +28,9 @@ def test_nothing_is_the_default() -> None:
     assert parse("") == Options() and parse("  # a comment") == Options()
 
 
-@pytest.mark.parametrize("line", ["gpu=H100", "gpu = H100", "--gpu H100", "--gpu=H100", "-gpu h100", "gpu='H100'", "gpu=H100  # train", "GPU=h100"])
+@pytest.mark.parametrize(
+    "line", ["gpu=H100", "gpu = H100", "--gpu H100", "--gpu=H100", "-gpu h100", "gpu='H100'", "gpu=H100  # train", "GPU=h100"]
+)
 def test_tolerated_ways_to_say_the_same(line: str) -> None:
     assert parse(line).gpu == (Wanted(type="H100"),)
 
@@ -49,7 +51,24 @@ def test_bad_durations(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "gpu", ["", ",", "H100:0", "H100:x", "H100:1:2", "H100:-1", "H100,", "2", "cpu:2", "H100:²", "H 100:", "H100,h100", ":2", "H100:", "H100:2000"]
+    "gpu",
+    [
+        "",
+        ",",
+        "H100:0",
+        "H100:x",
+        "H100:1:2",
+        "H100:-1",
+        "H100,",
+        "2",
+        "cpu:2",
+        "H100:²",
+        "H 100:",
+        "H100,h100",
+        ":2",
+        "H100:",
+        "H100:2000",
+    ],
 )
 def test_malformed_hardware(gpu: str) -> None:
     with pytest.raises(BadHardware) as raised:
@@ -68,7 +87,8 @@ def test_card_with_a_number_for_a_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "near"), [("gpus=H100", "gpu"), ("timout=3s", "timeout"), ("keeps=a", "keep"), ("H100", "gpu=H100"), ("Quit", "quiet"), ("time=3", "timeout")]
+    ("line", "near"),
+    [("gpus=H100", "gpu"), ("timout=3s", "timeout"), ("keeps=a", "keep"), ("H100", "gpu=H100"), ("Quit", "quiet"), ("time=3", "timeout")],
 )
 def test_unknown_option_names_the_nearest(line: str, near: str) -> None:
     with pytest.raises(UnknownOption) as raised:
@@ -84,8 +104,23 @@ def test_unknown_option_lists_the_options(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["gpu=H100 gpu=A100", "quiet quiet", "in=a,a", "in=1x", "out=a-b", "in=", "keep=class", "name=all", "name=a/b", "gpu", "--gpu", "quiet=maybe",
-             "--gpu in=a", "name='a"]
+    "line",
+    [
+        "gpu=H100 gpu=A100",
+        "quiet quiet",
+        "in=a,a",
+        "in=1x",
+        "out=a-b",
+        "in=",
+        "keep=class",
+        "name=all",
+        "name=a/b",
+        "gpu",
+        "--gpu",
+        "quiet=maybe",
+        "--gpu in=a",
+        "name='a",
+    ],
 )
 def test_refused(line: str) -> None:
     with pytest.raises(BadOptionValue):

@@ -265,7 +265,9 @@ def test_snapshot_that_needs_a_missing_module(run: Run, gateway: Any) -> None:
         from jupyter_gpu.wire.messages import CellDone
 
         s.pending[99] = s.replica.export([])
-        s.tell(CellDone(run_id=message.run_id, status="ok", execution_count=1, snapshot=Snapshot(serial=99, modules={"no_such_module_x": "1"})))
+        s.tell(
+            CellDone(run_id=message.run_id, status="ok", execution_count=1, snapshot=Snapshot(serial=99, modules={"no_such_module_x": "1"}))
+        )
 
     gateway.opened[0].script = script
     error = run("%%remote gpu=H100\npass").error_in_exec

@@ -16,7 +16,9 @@ def test_bytes(count: float, text: str) -> None:
     assert human_bytes(count) == text
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.002, "2 ms"), (0.1, "0.1 s"), (2.13, "2.1 s"), (99.0, "99.0 s"), (125, "2 min 5 s"), (7260, "2 h 1 min")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.002, "2 ms"), (0.1, "0.1 s"), (2.13, "2.1 s"), (99.0, "99.0 s"), (125, "2 min 5 s"), (7260, "2 h 1 min")]
+)
 def test_seconds(seconds: float, text: str) -> None:
     assert human_seconds(seconds) == text
 

@@ -25,7 +25,9 @@ def test_directive(first: str, options: str) -> None:
     assert transformed(f"{first}\nx = 1\n") == f"%%remote {options}\nx = 1\n"
 
 
-@pytest.mark.parametrize("code", ["# remote sensing data\nx\n", "# remote: see the wiki about it\nx\n", "x = 1\n# remote: gpu=H100\n", "\n", ""])
+@pytest.mark.parametrize(
+    "code", ["# remote sensing data\nx\n", "# remote: see the wiki about it\nx\n", "x = 1\n# remote: gpu=H100\n", "\n", ""]
+)
 def test_no_directive(code: str) -> None:
     assert transformed(code) == code
 
@@ -38,7 +40,10 @@ def test_default_wraps_every_cell_but_ours() -> None:
         assert transformed(local, "gpu=H100") == local
 
 
-@pytest.mark.parametrize(("content", "remote"), [({"silent": False, "store_history": True}, True), ({"silent": True}, False), ({"store_history": False}, False), ({}, True)])
+@pytest.mark.parametrize(
+    ("content", "remote"),
+    [({"silent": False, "store_history": True}, True), ({"silent": True}, False), ({"store_history": False}, False), ({}, True)],
+)
 def test_default_leaves_code_of_front_ends_alone(content: dict[str, bool], remote: bool) -> None:
     shell = SimpleNamespace(kernel=SimpleNamespace(get_parent=lambda: {"content": content}))
     assert transformed("x\n", "gpu=H100", shell).startswith("%%remote") is remote

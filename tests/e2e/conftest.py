@@ -69,8 +69,13 @@ class Notebook:
     def start(self, code: str, **options: Any) -> str:
         return self.client.execute(code, allow_stdin=True, **options)
 
-    def finish(self, msg_id: str, on_output: Callable[[dict[str, Any]], None] | None = None, stdin: Callable[[dict[str, Any]], str] | None = None,
-               timeout: float = DEADLINE) -> Result:
+    def finish(
+        self,
+        msg_id: str,
+        on_output: Callable[[dict[str, Any]], None] | None = None,
+        stdin: Callable[[dict[str, Any]], str] | None = None,
+        timeout: float = DEADLINE,
+    ) -> Result:
         result = Result()
         end = time.monotonic() + timeout
         idle = False
@@ -126,7 +131,9 @@ class Notebook:
 
     def value(self, expression: str) -> str:
         """The repr of a LOCAL expression."""
-        reply = self.client.execute_interactive("", user_expressions={"it": f"repr({expression})"}, silent=True, timeout=DEADLINE)
+        reply = self.client.execute_interactive(
+            "", user_expressions={"it": f"repr({expression})"}, silent=True, allow_stdin=False, timeout=DEADLINE
+        )
         it = reply["content"]["user_expressions"]["it"]
         assert it["status"] == "ok", it
         return str(eval(eval(it["data"]["text/plain"]))) if expression.startswith("type(") else str(eval(it["data"]["text/plain"]))

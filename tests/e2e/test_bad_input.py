@@ -118,7 +118,9 @@ def test_token_file_readable_by_others(place: dict[str, str], tmp_path: Path) ->
 
 def test_worker_that_dies_in_mid_cell(fresh: Notebook) -> None:
     fresh.ok("kept = [1]; other = 'x'")
-    result = fresh.run("%%remote gpu=H100\nkept.append(2)\nprint('before', flush=True)\nimport os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    result = fresh.run(
+        "%%remote gpu=H100\nkept.append(2)\nprint('before', flush=True)\nimport os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+    )
     clear(result, "died", "kill")
     assert "before" in result.text()
     assert fresh.value("(kept, other)") == "([1], 'x')"

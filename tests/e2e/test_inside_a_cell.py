@@ -44,7 +44,11 @@ def test_streams_arrive_while_the_cell_runs(notebook: Notebook) -> None:
 
 def test_order_of_streams_and_displays(notebook: Notebook) -> None:
     result = notebook.ok("%%remote gpu=H100\nfrom IPython.display import display\nfor i in range(5):\n    print('line', i)\n    display(i)")
-    shown = [o["text"].strip() if o["msg_type"] == "stream" else o["data"]["text/plain"] for o in result.outputs if " · " not in str(o.get("data"))]
+    shown = [
+        o["text"].strip() if o["msg_type"] == "stream" else o["data"]["text/plain"]
+        for o in result.outputs
+        if " · " not in str(o.get("data"))
+    ]
     assert shown == [x for i in range(5) for x in (f"line {i}", str(i))]
 
 
@@ -92,7 +96,9 @@ def test_top_level_await(notebook: Notebook) -> None:
 
 def test_other_magics_and_commands(notebook: Notebook) -> None:
     notebook.ok("word = 'interpolated'")
-    result = notebook.ok("%%remote gpu=H100\n%%time\nx_magic = %timeit -o -n1 -r1 -q pass\n!echo {word} $word\nfiles = !echo hi\nprint(files[0])")
+    result = notebook.ok(
+        "%%remote gpu=H100\n%%time\nx_magic = %timeit -o -n1 -r1 -q pass\n!echo {word} $word\nfiles = !echo hi\nprint(files[0])"
+    )
     assert "interpolated interpolated" in result.text().replace("\r", "")
     assert "hi\n" in result.text() and "Wall time" in result.text()
 
@@ -125,12 +131,16 @@ def test_traceback_has_the_users_lines(notebook: Notebook) -> None:
 
 
 def test_exception_can_be_caught_around_run_cell(notebook: Notebook) -> None:
-    code = "r = get_ipython().run_cell('%%remote gpu=H100\\nraise ValueError(\"remote trouble\")')\nprint(type(r.error_in_exec).__name__, r.error_in_exec)\n" \
-           "try:\n    r.raise_error()\nexcept ValueError as e:\n    print('caught', e)"
+    code = (
+        "r = get_ipython().run_cell('%%remote gpu=H100\\nraise ValueError(\"remote trouble\")')\nprint(type(r.error_in_exec).__name__, r.error_in_exec)\n"
+        "try:\n    r.raise_error()\nexcept ValueError as e:\n    print('caught', e)"
+    )
     assert "ValueError remote trouble\ncaught remote trouble\n" in notebook.run(code).text()
 
 
-@pytest.mark.parametrize("body", ["import time\ntime.sleep(60)", "while True: pass", "import asyncio\nawait asyncio.sleep(60)", "!sleep 60", "input('?')"])
+@pytest.mark.parametrize(
+    "body", ["import time\ntime.sleep(60)", "while True: pass", "import asyncio\nawait asyncio.sleep(60)", "!sleep 60", "input('?')"]
+)
 def test_interrupt(notebook: Notebook, body: str) -> None:
     code = f"%%remote gpu=H100\nreached = 1\nprint('ready', flush=True)\n{body}"
     notebook.ok("reached = 0")
@@ -176,16 +186,24 @@ def test_second_interrupt_kills_and_says_so(fresh: Notebook) -> None:
 
 
 def test_widget_lives_after_the_cell(notebook: Notebook) -> None:
-    result = notebook.ok("%%remote gpu=H100\nimport ipywidgets as w\ns = w.IntSlider(value=3)\nheard = []\ns.observe(lambda c: (heard.append(c['new']), setattr(s, 'description', 'got %d' % c['new'])), 'value')\ndisplay(s)")
+    result = notebook.ok(
+        "%%remote gpu=H100\nimport ipywidgets as w\ns = w.IntSlider(value=3)\nheard = []\ns.observe(lambda c: (heard.append(c['new']), setattr(s, 'description', 'got %d' % c['new'])), 'value')\ndisplay(s)"
+    )
     view = next(d for d in result.displays if "application/vnd.jupyter.widget-view+json" in d["data"])
     model = view["data"]["application/vnd.jupyter.widget-view+json"]["model_id"]
     assert any(m["msg_type"] == "comm_open" and m["content"]["comm_id"] == model for m in result.messages)
-    message = notebook.client.session.msg("comm_msg", {"comm_id": model, "data": {"method": "update", "state": {"value": 7}, "buffer_paths": []}})
+    message = notebook.client.session.msg(
+        "comm_msg", {"comm_id": model, "data": {"method": "update", "state": {"value": 7}, "buffer_paths": []}}
+    )
     notebook.client.shell_channel.send(message)
     end = time.monotonic() + 10
     while time.monotonic() < end:
         got = notebook.client.get_iopub_msg(timeout=10)
-        if got["msg_type"] == "comm_msg" and got["content"]["comm_id"] == model and got["content"]["data"].get("state", {}).get("description") == "got 7":
+        if (
+            got["msg_type"] == "comm_msg"
+            and got["content"]["comm_id"] == model
+            and got["content"]["data"].get("state", {}).get("description") == "got 7"
+        ):
             break
     else:
         raise AssertionError("the remote widget did not answer")

@@ -43,9 +43,13 @@ def test_classes_keep_their_identity(notebook: Notebook) -> None:  # hazards 6, 
 
 
 def test_in_place_changes_keep_the_id(notebook: Notebook) -> None:  # hazard 8
-    notebook.ok("import numpy as np, pandas as pd\nl=[1]; d={'a':1}; s={1}; arr=np.zeros(4); df=pd.DataFrame({'a':[1,2]})\nbefore = {k: id(v) for k, v in dict(l=l,d=d,s=s,arr=arr,df=df).items()}")
+    notebook.ok(
+        "import numpy as np, pandas as pd\nl=[1]; d={'a':1}; s={1}; arr=np.zeros(4); df=pd.DataFrame({'a':[1,2]})\nbefore = {k: id(v) for k, v in dict(l=l,d=d,s=s,arr=arr,df=df).items()}"
+    )
     notebook.ok(R + "l.append(2); d['b']=2; s.add(2); arr[1]=7; df['c']=df['a']*10")
-    assert notebook.value("(l, d, s, arr.tolist(), df['c'].tolist())") == "([1, 2], {'a': 1, 'b': 2}, {1, 2}, [0.0, 7.0, 0.0, 0.0], [10, 20])"
+    assert (
+        notebook.value("(l, d, s, arr.tolist(), df['c'].tolist())") == "([1, 2], {'a': 1, 'b': 2}, {1, 2}, [0.0, 7.0, 0.0, 0.0], [10, 20])"
+    )
     assert notebook.value("all(id(v) == before[k] for k, v in dict(l=l,d=d,s=s,arr=arr,df=df).items())") == "True"
 
 
@@ -57,7 +61,9 @@ def test_fit_comes_back(notebook: Notebook) -> None:
 
 def test_changes_before_an_error_come_back(notebook: Notebook) -> None:  # hazard 9
     notebook.ok("log = []")
-    assert notebook.run(R + "log.append('before'); half = 1\nraise RuntimeError('stop')\nlog.append('after')").error["ename"] == "RuntimeError"
+    assert (
+        notebook.run(R + "log.append('before'); half = 1\nraise RuntimeError('stop')\nlog.append('after')").error["ename"] == "RuntimeError"
+    )
     assert notebook.value("(log, half)") == "(['before'], 1)"
 
 
@@ -75,13 +81,24 @@ def test_names_made_dynamically(notebook: Notebook) -> None:  # hazard 12
 
 def test_missed_names_are_fetched(notebook: Notebook) -> None:
     notebook.ok("secret_name = 'fetched'")
-    assert notebook.ok(R + "print(eval('secret' + '_name'))\nclass C:\n    v = eval('secret' + '_name')\nprint([eval('secret' + '_name') for _ in (1,)], C.v)").text() == "fetched\n['fetched'] fetched\n"
+    assert (
+        notebook.ok(
+            R
+            + "print(eval('secret' + '_name'))\nclass C:\n    v = eval('secret' + '_name')\nprint([eval('secret' + '_name') for _ in (1,)], C.v)"
+        ).text()
+        == "fetched\n['fetched'] fetched\n"
+    )
 
 
 def test_received_arrays_are_writable(notebook: Notebook) -> None:  # hazards 16, 17
-    notebook.ok("import numpy as np\nf = np.asfortranarray(np.arange(6.).reshape(2, 3)); st = np.arange(10)[::2]; z = np.array(5); rec = np.zeros(2, dtype=[('a','i4'),('b','f8')])")
+    notebook.ok(
+        "import numpy as np\nf = np.asfortranarray(np.arange(6.).reshape(2, 3)); st = np.arange(10)[::2]; z = np.array(5); rec = np.zeros(2, dtype=[('a','i4'),('b','f8')])"
+    )
     notebook.ok(R + "import numpy as np\nf[0,0]=9; st[0]=9; z[()]=9; rec['a'][0]=9; big = np.zeros(300_000); big[0]=1")
-    assert notebook.value("(f[0,0], int(st[0]), int(z), int(rec['a'][0]), f.flags.f_contiguous)").replace("np.float64(9.0)", "9.0") == "(9.0, 9, 9, 9, True)"
+    assert (
+        notebook.value("(f[0,0], int(st[0]), int(z), int(rec['a'][0]), f.flags.f_contiguous)").replace("np.float64(9.0)", "9.0")
+        == "(9.0, 9, 9, 9, True)"
+    )
     notebook.ok("big[1] = 2")
 
 
@@ -125,7 +142,9 @@ def test_generators_are_not_consumed(notebook: Notebook) -> None:  # hazard 23
 
 
 def test_missing_module_is_named_before_the_cell_runs(notebook: Notebook) -> None:  # hazard 24
-    notebook.ok("import sys, types\nphantom = types.ModuleType('phantom'); phantom.__version__ = '1.2'; sys.modules['phantom'] = phantom; ran = 0")
+    notebook.ok(
+        "import sys, types\nphantom = types.ModuleType('phantom'); phantom.__version__ = '1.2'; sys.modules['phantom'] = phantom; ran = 0"
+    )
     result = notebook.run(R + "ran = 1; phantom")
     assert result.error is not None and "phantom" in result.traceback and "1.2" in result.traceback
     assert notebook.value("ran") == "0"

@@ -29,7 +29,7 @@ class Pair:
         self.store = ChunkStore()
 
     def local(self, code: str) -> None:
-        exec(compile(code, "<here>", "exec", dont_inherit=True), self.here)  # noqa: S102
+        exec(compile(code, "<here>", "exec", dont_inherit=True), self.here)
 
     def carry(self, export: Export, source: Replica, target: Replica) -> Change:
         parcel = pack(export)
@@ -52,7 +52,7 @@ class Pair:
         self.send(*names.loads, *names.stores, *names.deletes)
         mark = self.kernel.mark()
         try:
-            exec(compile(code, "<there>", "exec", dont_inherit=True), self.there)  # noqa: S102
+            exec(compile(code, "<there>", "exec", dont_inherit=True), self.there)
         finally:
             export = self.back(mark, names)
         return export
@@ -94,7 +94,7 @@ class Far:
         return value
 
     def local(self, code: str) -> None:
-        exec(compile(code, "<here>", "exec", dont_inherit=True), self.here)  # noqa: S102
+        exec(compile(code, "<here>", "exec", dont_inherit=True), self.here)
 
     def send(self, *names: str) -> Export:
         export = self.client.export(self.client.needed(names))

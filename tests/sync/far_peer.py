@@ -25,12 +25,19 @@ def take(snapshot: bytes, stream: bytes, buffers: list[bytes]) -> None:
 def run(code: str) -> tuple[str, Any, bytes, bytes, list[bytes], list[str]]:
     mark, error = KERNEL.mark(), ""
     try:
-        exec(compile(code, "<cell>", "exec", dont_inherit=True), NAMESPACE)  # noqa: S102
-    except Exception as raised:  # noqa: BLE001 - reported to the test
+        exec(compile(code, "<cell>", "exec", dont_inherit=True), NAMESPACE)
+    except Exception as raised:
         error = f"{type(raised).__name__}: {raised}"
     PENDING[:] = [KERNEL.export(KERNEL.touched(mark, analyze(code, lambda text: text)), deleted=KERNEL.deleted(mark))]
     export = PENDING[0]
-    return error, None, msgspec.msgpack.encode(export.snapshot), export.stream, [bytes(b) for b in export.buffers], [s.path for s in export.stuck]
+    return (
+        error,
+        None,
+        msgspec.msgpack.encode(export.snapshot),
+        export.stream,
+        [bytes(b) for b in export.buffers],
+        [s.path for s in export.stuck],
+    )
 
 
 def settle(ok: bool) -> None:

@@ -61,7 +61,7 @@ def changed(pair: Any) -> Any:
     """Every kind of object is known at both ends, and changed at the kernel."""
     pair.local(SETUP)
     pair.send(*NAMES)
-    exec(CHANGE, pair.there)  # noqa: S102
+    exec(CHANGE, pair.there)
     pair.names = [*NAMES, "made"]
     return pair
 
@@ -85,14 +85,23 @@ def test_29_it_can_be_applied_after_that(changed: Any) -> None:
     ids = [id(changed.here[k]) for k in NAMES if k != "n"]
     changed.carry(changed.kernel.export(changed.names), changed.kernel, changed.client)
     here = changed.here
-    assert here["xs"] == [1, 2] and here["d"]["a"] is here["xs"] and here["p"].w == 3 and here["f"].note == "new" and here["inc"]() == 2 and here["made"] == 1
+    assert (
+        here["xs"] == [1, 2]
+        and here["d"]["a"] is here["xs"]
+        and here["p"].w == 3
+        and here["f"].note == "new"
+        and here["inc"]() == 2
+        and here["made"] == 1
+    )
     assert list(here["od"]) == ["b", "a"] and here["dd"].default_factory is list and here["sl"].x == 2 and here["arr"][0] == 9
     assert [id(here[k]) for k in NAMES if k != "n"] == ids
 
 
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
 @pytest.mark.parametrize("step", range(0, 40, 3))
-def test_29_raising_at_any_step_leaves_everything_as_it_was(changed: Any, monkeypatch: pytest.MonkeyPatch, step: int, error: type[BaseException]) -> None:
+def test_29_raising_at_any_step_leaves_everything_as_it_was(
+    changed: Any, monkeypatch: pytest.MonkeyPatch, step: int, error: type[BaseException]
+) -> None:
     """The journal itself raises: each entry is made right before a change."""
 
     class Failing(list[Any]):
@@ -134,7 +143,10 @@ def test_29_a_class_is_restored(far: Any) -> None:
     far.run("r = a.f()")
     A = far.here["A"]
     before = dict(vars(A))
-    error, _, packed, stream, buffers, _ = far.ask("run", "A = type(a); A.n = 5; del A.f; A.g = 1\nclass Z:\n    def __init__(self): self.x = 1\n    def __setstate__(self, s): raise RuntimeError('boom')\nz = [a, Z()]")
+    error, _, packed, stream, buffers, _ = far.ask(
+        "run",
+        "A = type(a); A.n = 5; del A.f; A.g = 1\nclass Z:\n    def __init__(self): self.x = 1\n    def __setstate__(self, s): raise RuntimeError('boom')\nz = [a, Z()]",
+    )
     import msgspec
 
     from jupyter_gpu.wire.messages import Snapshot
@@ -142,9 +154,12 @@ def test_29_a_class_is_restored(far: Any) -> None:
     assert not error, error
     with pytest.raises(SnapshotRefused, match="boom"):
         far.client.apply(msgspec.msgpack.decode(packed, type=Snapshot), stream, [memoryview(bytearray(b)) for b in buffers])
-    assert A.n == 0 and far.here["a"].f() == 1 and not hasattr(A, "g") and {k: v for k, v in vars(A).items() if k != "__slotnames__"} == {
-        k: v for k, v in before.items() if k != "__slotnames__"
-    }
+    assert (
+        A.n == 0
+        and far.here["a"].f() == 1
+        and not hasattr(A, "g")
+        and {k: v for k, v in vars(A).items() if k != "__slotnames__"} == {k: v for k, v in before.items() if k != "__slotnames__"}
+    )
 
 
 def test_10_an_interrupt_waits_for_the_end_of_a_critical_part() -> None:

@@ -11,7 +11,9 @@ pytestmark = pytest.mark.timeout(60)
 
 def test_05_functions_keep_identity_file_and_lines(far: Any) -> None:
     far.local("k = 2\ndef f(v, *, w: int = 1) -> int:\n    'doc'\n    return v * k * w\nheld = [f]; f.calls = 0")
-    far.run("f.calls += 1; r = f(3, w=2), f.__code__.co_filename, f.__code__.co_firstlineno, f.__doc__, f.__module__, f.__annotations__['w'] is int")
+    far.run(
+        "f.calls += 1; r = f(3, w=2), f.__code__.co_filename, f.__code__.co_firstlineno, f.__doc__, f.__module__, f.__annotations__['w'] is int"
+    )
     assert far.here["r"] == (12, "<here>", 2, "doc", "__main__", True)
     assert far.here["held"][0] is far.here["f"] and far.here["f"].calls == 1
 
@@ -40,7 +42,9 @@ def test_05_mutable_defaults_and_closures_over_two_cells(far: Any) -> None:
     )
     far.run("inc()")
     far.run("inc(); total = get()")
-    assert far.here["total"] == 2 == far.here["get"]() and far.here["alias"] is far.here["inc"] and far.here["inc"].__defaults__ == ([1, 2],)
+    assert (
+        far.here["total"] == 2 == far.here["get"]() and far.here["alias"] is far.here["inc"] and far.here["inc"].__defaults__ == ([1, 2],)
+    )
 
 
 def test_05_functions_made_remotely_work_here(far: Any) -> None:
@@ -103,7 +107,9 @@ def test_32_enum_members_and_singletons(far: Any) -> None:
 
 
 def test_20_user_code_runs_once_in_each_sync(far: Any) -> None:
-    far.local("calls = []\nclass C:\n    def __init__(self): self.v = 0\n    def __getstate__(self):\n        COUNT.append(1)\n        return dict(self.__dict__)\nc = C(); pair = [c, c]; d = C()")
+    far.local(
+        "calls = []\nclass C:\n    def __init__(self): self.v = 0\n    def __getstate__(self):\n        COUNT.append(1)\n        return dict(self.__dict__)\nc = C(); pair = [c, c]; d = C()"
+    )
     count: list[int] = []
     far.here["COUNT"] = count
     far.client.confirm(far.client.export(["COUNT"]))
@@ -136,7 +142,9 @@ def test_a_setstate_sees_the_new_content_of_what_both_ends_have(far: Any) -> Non
 
 
 def test_a_key_whose_hash_changed_is_found_again(far: Any) -> None:
-    far.local("class K:\n    def __init__(self, k): self.k = k\n    def __hash__(self): return hash(self.k)\n    def __eq__(self, o): return self.k == o.k\na = K(1)")
+    far.local(
+        "class K:\n    def __init__(self, k): self.k = k\n    def __hash__(self): return hash(self.k)\n    def __eq__(self, o): return self.k == o.k\na = K(1)"
+    )
     far.send("a")
     far.local("a.k = 7; d = {a: 1}; s = {a}")
     far.run("ok = d[a] == 1 and a in s")
@@ -149,7 +157,9 @@ def test_stuck_ones_made_remotely_are_listed_and_the_rest_comes(far: Any) -> Non
 
 
 def test_attribute_dicts(far: Any) -> None:
-    far.local("class AD(dict):\n    def __init__(self, *a, **k):\n        super().__init__(*a, **k); self.__dict__ = self\nd = AD(a=1); e = d")
+    far.local(
+        "class AD(dict):\n    def __init__(self, *a, **k):\n        super().__init__(*a, **k); self.__dict__ = self\nd = AD(a=1); e = d"
+    )
     far.run("d.b = 2; d['c'] = 3")
     assert far.here["e"] is far.here["d"] == {"a": 1, "b": 2, "c": 3} and far.here["d"].b == 2
 

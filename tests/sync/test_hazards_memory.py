@@ -32,7 +32,9 @@ def test_03_a_small_view_does_not_bring_its_large_base(pair: Any) -> None:
 
 
 def test_03_fortran_order_and_views_of_views(pair: Any) -> None:
-    pair.local("import numpy as np\nf = np.asfortranarray(np.arange(12.).reshape(3, 4)); v = f[1:][:, 2]; rec = np.zeros(3, dtype=[('a', 'i4'), ('b', 'f8')]); b = rec['b']")
+    pair.local(
+        "import numpy as np\nf = np.asfortranarray(np.arange(12.).reshape(3, 4)); v = f[1:][:, 2]; rec = np.zeros(3, dtype=[('a', 'i4'), ('b', 'f8')]); b = rec['b']"
+    )
     pair.run("v[:] = -1; b[:] = 2.5")
     assert pair.here["f"][1:, 2].tolist() == [-1, -1] and pair.here["f"].flags.f_contiguous and pair.here["rec"]["b"].tolist() == [2.5] * 3
 
@@ -42,9 +44,15 @@ def test_frames_that_share_memory_until_somebody_writes_stay_apart(pair: Any) ->
         "import pandas as pd\ndf = pd.DataFrame({'a': [1, 2, 3], 's': ['x', 'y', 'z'], 'n': pd.array([1, 2, None], dtype='Int64'), 'c': pd.Categorical(['p', 'q', 'p'])})\n"
         "df2 = df.rename(columns={'a': 'b'}); ser = df['a']; held = [df.copy(deep=False), df]"
     )
-    pair.run("df2.loc[0, 'b'] = 99; df2.loc[0, 's'] = 'W'; df2.loc[0, 'n'] = 50; df2.loc[0, 'c'] = 'q'; ser.iloc[1] = 77; held[0].loc[2, 'a'] = 55\nr = df.iloc[0].tolist(), df['a'].tolist()")
+    pair.run(
+        "df2.loc[0, 'b'] = 99; df2.loc[0, 's'] = 'W'; df2.loc[0, 'n'] = 50; df2.loc[0, 'c'] = 'q'; ser.iloc[1] = 77; held[0].loc[2, 'a'] = 55\nr = df.iloc[0].tolist(), df['a'].tolist()"
+    )
     here = pair.here
-    assert here["r"] == ([1, "x", 1, "p"], [1, 2, 3]) and here["df"].iloc[0].tolist() == [1, "x", 1, "p"] and here["df"]["a"].tolist() == [1, 2, 3]
+    assert (
+        here["r"] == ([1, "x", 1, "p"], [1, 2, 3])
+        and here["df"].iloc[0].tolist() == [1, "x", 1, "p"]
+        and here["df"]["a"].tolist() == [1, 2, 3]
+    )
     assert here["df2"].iloc[0].tolist() == [99, "W", 50, "q"] and here["ser"].tolist() == [1, 77, 3]
     assert here["held"][0].loc[2, "a"] == 55 and here["held"][1] is here["df"]
 
@@ -66,7 +74,9 @@ def test_16_17_small_and_large_arrays_are_writable_everywhere(pair: Any) -> None
 
 
 def test_17_zero_stride_read_only_and_empty(pair: Any) -> None:
-    pair.local("import numpy as np\nz = np.broadcast_to(np.arange(3.), (2, 3)); e = np.empty((0, 4)); d0 = np.array('2020', dtype='M8[D]'); ro = np.arange(4000.); ro.flags.writeable = False")
+    pair.local(
+        "import numpy as np\nz = np.broadcast_to(np.arange(3.), (2, 3)); e = np.empty((0, 4)); d0 = np.array('2020', dtype='M8[D]'); ro = np.arange(4000.); ro.flags.writeable = False"
+    )
     pair.run("r = z.sum(), e.shape, str(d0), ro.sum()")
     assert pair.here["r"] == (6, (0, 4), "2020-01-01", ro_sum := 7998000.0) and ro_sum
 
@@ -80,7 +90,9 @@ def test_a_large_array_is_not_copied_by_an_export(pair: Any) -> None:
 
 
 def test_generators_of_random_numbers_go_on(pair: Any) -> None:
-    pair.local("import random, numpy as np\nr = random.Random(1); g = np.random.default_rng(1); also = g, r; first = random.Random(1).random()")
+    pair.local(
+        "import random, numpy as np\nr = random.Random(1); g = np.random.default_rng(1); also = g, r; first = random.Random(1).random()"
+    )
     pair.run("a = r.random(); b = g.random()")
     here = pair.here
     assert here["also"][0] is here["g"] and here["also"][1] is here["r"] and here["a"] == here["first"] != here["r"].random()
@@ -101,13 +113,17 @@ def test_04_tensors_views_tied_weights_and_optimizers(pair: Any) -> None:
         here = pair.here
         assert here["r"][0] and here["r"][1] == float(here["t"].sum()) and here["r"][2] == "n"
         assert here["weight"] is here["m"][0].weight is here["m"][1].weight is here["opt"].param_groups[0]["params"][0]
-        assert torch.equal(here["weight"], here["w"]) and here["weight"].grad is not None and here["u"].data_ptr() == here["t"].data_ptr() + 8
+        assert (
+            torch.equal(here["weight"], here["w"]) and here["weight"].grad is not None and here["u"].data_ptr() == here["t"].data_ptr() + 8
+        )
     assert here["opt"].state[here["weight"]]["momentum_buffer"] is not None
 
 
 def test_15_dtypes_without_a_numpy_twin(pair: Any) -> None:
     torch = pytest.importorskip("torch")
-    pair.local("import torch\nb = torch.arange(4, dtype=torch.bfloat16); s = torch.eye(2).to_sparse(); c = torch.tensor([1j]).conj(); e = torch.empty(0, 3); q = torch.tensor(2.5)")
+    pair.local(
+        "import torch\nb = torch.arange(4, dtype=torch.bfloat16); s = torch.eye(2).to_sparse(); c = torch.tensor([1j]).conj(); e = torch.empty(0, 3); q = torch.tensor(2.5)"
+    )
     pair.run("b += 1; r = float(b.sum()), float(s.to_dense().sum()), complex(c[0]), tuple(e.shape), float(q)")
     assert pair.here["r"] == (10.0, 2.0, -1j, (0, 3), 2.5) and pair.here["b"].dtype is torch.bfloat16
 
@@ -134,8 +150,15 @@ def test_many_strings_go_and_come_as_they_are(pair: Any) -> None:
         "import pandas as pd, numpy as np\nwords = [f'w{i}' for i in range(3000)]; same = words\ndf = pd.DataFrame({'s': words, 'o': pd.Series(words, dtype=object), 'm': [None, 'x', 'y'] * 1000})\n"
         "ob = np.array(words + [None, 1.5], dtype=object).reshape(2, -1); fo = np.asfortranarray(ob); mixed = {w: i for i, w in enumerate(words)}; tied = [df, ob, mixed]"
     )
-    pair.run("words.append('end'); df.loc[0, 's'] = 'first'; ob[0, 0] = 'zero'; mixed['w0'] = [1]; r = fo.flags.f_contiguous, int(df['m'].isna().sum()), fo[1, -1]")
+    pair.run(
+        "words.append('end'); df.loc[0, 's'] = 'first'; ob[0, 0] = 'zero'; mixed['w0'] = [1]; r = fo.flags.f_contiguous, int(df['m'].isna().sum()), fo[1, -1]"
+    )
     here = pair.here
-    assert here["r"] == (True, 1000, 1.5) and here["same"] is here["words"] and here["words"][-1] == "end" and here["df"].loc[0, "s"] == "first"
+    assert (
+        here["r"] == (True, 1000, 1.5)
+        and here["same"] is here["words"]
+        and here["words"][-1] == "end"
+        and here["df"].loc[0, "s"] == "first"
+    )
     assert here["tied"][0] is here["df"] and here["tied"][1] is here["ob"] and here["ob"][0, 0] == "zero" and here["tied"][2]["w0"] == [1]
     assert here["df"].dtypes.astype(str).tolist() == ["str", "object", "str"]

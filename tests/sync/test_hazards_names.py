@@ -43,7 +43,7 @@ def test_12_names_made_behind_the_compilers_back(pair: Any) -> None:
     pair.local("src = 'made = [1]'; known = [1]")
     pair.send("known")
     mark = pair.kernel.mark()
-    exec("exec('made = [1]; known.append(2)')", pair.there)  # noqa: S102
+    exec("exec('made = [1]; known.append(2)')", pair.there)
     assert pair.kernel.touched(mark, CellNames(star=True)) == ["known", "made"]
     assert pair.kernel.touched(mark, CellNames()) == ["made"]
 
@@ -59,7 +59,9 @@ def test_11_a_name_is_deleted_there_only_if_it_was_there(pair: Any) -> None:
 
 
 def test_unchanged_in_either_direction(far: Any) -> None:
-    far.local("import pandas as pd, numpy as np\nx = [1]; df = pd.DataFrame({'a': [1.5], 's': ['t']}); arr = np.ones(9); f = lambda: x; o = {1, 2}\nclass A:\n    def m(self): return x\na = A(); a.f = f")
+    far.local(
+        "import pandas as pd, numpy as np\nx = [1]; df = pd.DataFrame({'a': [1.5], 's': ['t']}); arr = np.ones(9); f = lambda: x; o = {1, 2}\nclass A:\n    def m(self): return x\na = A(); a.f = f"
+    )
     names = ["x", "df", "arr", "f", "o", "A", "a"]
     far.send(*names)
     for _ in range(2):
@@ -141,7 +143,9 @@ def _timed(work: Any) -> float:
 
 
 def test_exceptions_with_cause_context_and_notes(pair: Any) -> None:
-    pair.local("class Mine(ValueError):\n    def __init__(self, a, b): super().__init__(a, b); self.b = b\nclass Lost(Exception):\n    def __init__(self, a, b): super().__init__(a)")
+    pair.local(
+        "class Mine(ValueError):\n    def __init__(self, a, b): super().__init__(a, b); self.b = b\nclass Lost(Exception):\n    def __init__(self, a, b): super().__init__(a)"
+    )
     Mine, Lost = pair.here["Mine"], pair.here["Lost"]
     try:
         try:

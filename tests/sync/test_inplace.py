@@ -66,7 +66,13 @@ def test_over_and_back(old: Any, new: Any) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [(np.zeros(3), np.zeros(4)), (np.zeros(3), np.zeros(3, "i8")), (Plain(), Slotted(1)), (deque(maxlen=2), deque(maxlen=3)), (iter([1]), iter([2]))],
+    [
+        (np.zeros(3), np.zeros(4)),
+        (np.zeros(3), np.zeros(3, "i8")),
+        (Plain(), Slotted(1)),
+        (deque(maxlen=2), deque(maxlen=3)),
+        (iter([1]), iter([2])),
+    ],
 )
 def test_what_cannot_be_taken_over_changes_nothing(old: Any, new: Any) -> None:
     journal: list[Undo] = []
@@ -108,7 +114,23 @@ def test_kinds() -> None:
         A = 1
 
     yes = [[], {}, set(), bytearray(), deque(), Plain(), Slotted(1), np.zeros(1), random.Random(), CellType(1), lambda: 1]
-    no = [1, "s", (), frozenset(), None, E.A, E, decimal.Decimal(1), datetime.date(2020, 1, 1), pathlib.Path("x"), len, random, np.float64(1), np.dtype("i4"), np.add]
+    no = [
+        1,
+        "s",
+        (),
+        frozenset(),
+        None,
+        E.A,
+        E,
+        decimal.Decimal(1),
+        datetime.date(2020, 1, 1),
+        pathlib.Path("x"),
+        len,
+        random,
+        np.float64(1),
+        np.dtype("i4"),
+        np.add,
+    ]
     assert all(is_identity_kind(type(v)) for v in yes) and not any(is_identity_kind(type(v)) for v in no)
 
 

@@ -22,12 +22,14 @@ def through(value: Any, namespace: dict[str, Any] | None = None) -> tuple[Any, P
 
 def notebook(code: str) -> dict[str, Any]:
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    exec(compile(code, "<nb>", "exec", dont_inherit=True), namespace)  # noqa: S102
+    exec(compile(code, "<nb>", "exec", dont_inherit=True), namespace)
     return namespace
 
 
 def test_names_that_nested_code_reads() -> None:
-    ns = notebook("def f():\n    class In:\n        def g(self): return [deep for _ in 'a'], (lambda: deeper)\n    global written\n    written = 1\n    return In")
+    ns = notebook(
+        "def f():\n    class In:\n        def g(self): return [deep for _ in 'a'], (lambda: deeper)\n    global written\n    written = 1\n    return In"
+    )
     assert through(ns["f"], ns)[1].globals_seen >= {"deep", "deeper", "written"}
 
 
@@ -44,7 +46,9 @@ def test_small_buffers_stay_in_the_stream_and_large_ones_do_not() -> None:
 
 
 def test_recursive_closures_and_empty_cells() -> None:
-    ns = notebook("def make():\n    def fact(n): return 1 if n < 2 else n * fact(n - 1)\n    def broken(): return late\n    if False: late = 1\n    return fact, broken\nfact, broken = make()")
+    ns = notebook(
+        "def make():\n    def fact(n): return 1 if n < 2 else n * fact(n - 1)\n    def broken(): return late\n    if False: late = 1\n    return fact, broken\nfact, broken = make()"
+    )
     (fact, broken), _ = through((ns["fact"], ns["broken"]), ns)
     assert fact(5) == 120 and fact.__closure__[0].cell_contents is fact
     with pytest.raises(NameError):

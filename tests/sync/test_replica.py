@@ -48,13 +48,17 @@ def test_05_functions_read_current_globals_and_write_them(pair: Any) -> None:
 
 
 def test_05_closures_share_their_cells(pair: Any) -> None:
-    pair.local("def make():\n    n = 0\n    def inc():\n        nonlocal n\n        n += 1\n        return n\n    def get():\n        return n\n    return inc, get\ninc, get = make()")
+    pair.local(
+        "def make():\n    n = 0\n    def inc():\n        nonlocal n\n        n += 1\n        return n\n    def get():\n        return n\n    return inc, get\ninc, get = make()"
+    )
     pair.run("inc(); inc(); seen = get()")
     assert pair.here["seen"] == 2 and pair.here["get"]() == 2 and pair.here["inc"]() == 3 and pair.here["get"]() == 3
 
 
 def test_05_recursive_and_mutual_functions(pair: Any) -> None:
-    pair.local("def even(n): return n == 0 or odd(n - 1)\ndef odd(n): return n != 0 and even(n - 1)\ndef outer():\n    def fact(n): return 1 if n < 2 else n * fact(n - 1)\n    return fact\nfact = outer()")
+    pair.local(
+        "def even(n): return n == 0 or odd(n - 1)\ndef odd(n): return n != 0 and even(n - 1)\ndef outer():\n    def fact(n): return 1 if n < 2 else n * fact(n - 1)\n    return fact\nfact = outer()"
+    )
     pair.run("r = even(10), fact(5)")
     assert pair.here["r"] == (True, 120)
 
@@ -86,11 +90,17 @@ def test_08_in_place_changes_keep_the_object(pair: Any, make: str, change: str, 
 
 
 def test_08_arrays_and_frames(pair: Any) -> None:
-    pair.local("import numpy as np, pandas as pd\na = np.zeros(5); df = pd.DataFrame({'x': [1, 2], 's': ['u', 'v']}); ser = df['x'].copy(); ids = id(a), id(df), id(ser)")
+    pair.local(
+        "import numpy as np, pandas as pd\na = np.zeros(5); df = pd.DataFrame({'x': [1, 2], 's': ['u', 'v']}); ser = df['x'].copy(); ids = id(a), id(df), id(ser)"
+    )
     pair.run("a[2] = 5; df['c'] = df['x'] * 2; df.loc[0, 'x'] = 9; ser.iloc[0] = 7")
     here = pair.here
     assert (id(here["a"]), id(here["df"]), id(here["ser"])) == here["ids"]
-    assert here["a"].tolist() == [0, 0, 5, 0, 0] and here["df"].to_dict("list") == {"x": [9, 2], "s": ["u", "v"], "c": [2, 4]} and here["ser"].tolist() == [7, 2]
+    assert (
+        here["a"].tolist() == [0, 0, 5, 0, 0]
+        and here["df"].to_dict("list") == {"x": [9, 2], "s": ["u", "v"], "c": [2, 4]}
+        and here["ser"].tolist() == [7, 2]
+    )
 
 
 def test_08_where_in_place_is_impossible_every_alias_is_rebound(pair: Any) -> None:
@@ -263,7 +273,14 @@ def test_33_cycles_and_depth(pair: Any) -> None:
     pair.local("a = []; a.append(a); d = {}; d['self'] = d\nclass N: pass\nn = N(); n.me = n")
     pair.run("ok = a[0] is a and d['self'] is d and n.me is n; a.append(1); d['k'] = 2; n.v = 3")
     here = pair.here
-    assert here["ok"] and here["a"][0] is here["a"] and here["a"][1] == 1 and here["d"]["k"] == 2 and here["n"].me is here["n"] and here["n"].v == 3
+    assert (
+        here["ok"]
+        and here["a"][0] is here["a"]
+        and here["a"][1] == 1
+        and here["d"]["k"] == 2
+        and here["n"].me is here["n"]
+        and here["n"].v == 3
+    )
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
@@ -316,7 +333,9 @@ def test_a_value_left_out_as_unchanged_that_is_not_there_is_refused_as_stale(pai
 
 
 def test_estimators_keep_their_identity(pair: Any) -> None:
-    pair.local("from sklearn.linear_model import LinearRegression\nm = LinearRegression(); same = m\nimport numpy as np\nX = np.arange(6.).reshape(3, 2); y = X[:, 0] * 2")
+    pair.local(
+        "from sklearn.linear_model import LinearRegression\nm = LinearRegression(); same = m\nimport numpy as np\nX = np.arange(6.).reshape(3, 2); y = X[:, 0] * 2"
+    )
     pair.run("_r = m.fit(X, y)")
     assert pair.here["same"] is pair.here["m"] and np.allclose(pair.here["m"].predict(pair.here["X"]), pair.here["y"])
 
@@ -332,7 +351,9 @@ def test_frames_with_odd_columns(pair: Any) -> None:
 
 
 def test_speed_is_printed(pair: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    pair.local("import numpy as np, pandas as pd\nints = list(range(1_000_000)); objs = {i: {'v': i} for i in range(100_000)}; arr = np.random.default_rng(0).random(32 << 20)\ndf = pd.DataFrame({'a': np.arange(1_000_000), 'b': ['text'] * 1_000_000})")
+    pair.local(
+        "import numpy as np, pandas as pd\nints = list(range(1_000_000)); objs = {i: {'v': i} for i in range(100_000)}; arr = np.random.default_rng(0).random(32 << 20)\ndf = pd.DataFrame({'a': np.arange(1_000_000), 'b': ['text'] * 1_000_000})"
+    )
     rows = []
     for name in ("ints", "objs", "df", "arr"):
         times = []

@@ -17,7 +17,18 @@ from jupyter_gpu.transport.envelope import notice
 from jupyter_gpu.wire.codec import BytesLike, decode, encode, size_of
 from jupyter_gpu.wire.errors import JupyterGpuError, WorkerDied
 from jupyter_gpu.wire.link import Lane, Link
-from jupyter_gpu.wire.messages import PROTOCOL, Activity, AnyMessage, Assign, Assigned, Interrupt, KernelExited, Release, WorkerFailed, WorkerHello
+from jupyter_gpu.wire.messages import (
+    PROTOCOL,
+    Activity,
+    AnyMessage,
+    Assign,
+    Assigned,
+    Interrupt,
+    KernelExited,
+    Release,
+    WorkerFailed,
+    WorkerHello,
+)
 from jupyter_gpu.wire.spool import Spool
 
 from . import versions
@@ -87,9 +98,7 @@ class Agent:
         self._release: Release | None = None
         self._draining: asyncio.Task[None] | None = None
         self.port = KernelPort(self)
-        self.driver = LinkDriver(
-            self._dial, Link(spool=Spool()), self._from_client, self._from_gateway, session=worker_id, give_up=lease
-        )
+        self.driver = LinkDriver(self._dial, Link(spool=Spool()), self._from_client, self._from_gateway, session=worker_id, give_up=lease)
 
     async def _dial(self) -> Any:
         connection = await dial(self._url, "/v1/worker", self._token)
@@ -166,7 +175,8 @@ class Agent:
         driving = asyncio.ensure_future(self.driver.run())
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
-            await asyncio.wait([gone, driving, stopping], return_when=asyncio.FIRST_COMPLETED)
+            waiting: list[asyncio.Future[Any]] = [gone, driving, stopping]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if gone.done() and not stopping.done() and not driving.done():
                 await self._tell_death(gone.result())
             elif stopping.done() and self._release is not None and not self._release.kill:

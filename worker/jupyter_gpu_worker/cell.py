@@ -31,7 +31,6 @@ from jupyter_gpu.wire.messages import (
     Fetch,
     Fetched,
     HandleInfo,
-    Jupyter,
     RemoteError,
     RunCell,
     Snapshot,
@@ -129,7 +128,9 @@ class CellRunner:
                 warnings = self.replica.check(message.snapshot)
                 self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store))
         except JupyterGpuError as error:
-            self.kernel.tell(CellDone(run_id=message.run_id, status="refused", execution_count=message.execution_count, refused=error.to_record()))
+            self.kernel.tell(
+                CellDone(run_id=message.run_id, status="refused", execution_count=message.execution_count, refused=error.to_record())
+            )
             return
         applied = time.perf_counter()
         # What the cell binds without having read it was not compared: the client may have another value than we think.
@@ -196,15 +197,15 @@ class CellRunner:
             self.kernel.log.exception("collecting what changed")
             outgoing = Outgoing(self, message, mark)
             warnings.append(f"what changed could not be sent back: {InternalError(id=message.run_id[:8], text=repr(error))}")
-        error = self._error(reply, outgoing.buffers) if reply["status"] == "error" else None
+        failure = self._error(reply, outgoing.buffers) if reply["status"] == "error" else None
         done = CellDone(
             run_id=message.run_id,
-            status="error" if error else "ok",
+            status="error" if failure else "ok",
             execution_count=message.execution_count,
             seconds=self.kernel.seconds,
             apply_seconds=applied - began,
             collect_seconds=time.perf_counter() - ended,
-            error=error,
+            error=failure,
             snapshot=outgoing.snapshot,
             handles=outgoing.handles,
             stuck=outgoing.stuck,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
 import json
 import logging
 import os
@@ -30,6 +29,8 @@ from . import versions
 from .pipe import ASSIGN, PAYLOAD, Frame, Pipe
 from .streams import DirectPublisher, Flusher, PromptStream
 
+_Frame: Any = zmq.Frame  # type: ignore[attr-defined]  # pyzmq exports it without saying so
+
 #: Messages about a request that ``CellDone`` tells: not sent.
 _SILENT = (b".status", b".execute_input")
 
@@ -46,7 +47,7 @@ class Outlet:
         if self.pipe is None or (self.channel == "iopub" and parts[0].endswith(_SILENT)):
             return
         at = list(parts).index(DELIM)
-        body = [p.bytes if isinstance(p, zmq.Frame) else p for p in parts[at + 2 :]]
+        body = [p.bytes if isinstance(p, _Frame) else p for p in parts[at + 2 :]]
         if self.on_reply is not None and self.on_reply(body):
             return
         self.pipe.send(encode(Jupyter(channel=self.channel), body))
@@ -163,8 +164,15 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
                 # A cell may have changed it, and the next cell must be stoppable.
                 signal.signal(signal.SIGINT, self._on_interrupt)
         except KeyboardInterrupt:  # between the person's code and ours
-            reply = {"status": "error", "ename": "KeyboardInterrupt", "evalue": "", "traceback": [], "user_expressions": {}, "payload": [],
-                     "execution_count": self.execution_count}
+            reply = {
+                "status": "error",
+                "ename": "KeyboardInterrupt",
+                "evalue": "",
+                "traceback": [],
+                "user_expressions": {},
+                "payload": [],
+                "execution_count": self.execution_count,
+            }
         return reply
 
     # ------------------------------------------------------------ input
@@ -182,11 +190,6 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         if value == "\x04":
             raise EOFError
         return value
-
-    def getpass(self, prompt: str = "", stream: Any = None) -> str:
-        if not self._allow_stdin:
-            raise getpass.GetPassWarning("no input is possible here")
-        return self._input_request(prompt, self._get_shell_context_var(self._shell_parent_ident), self.get_parent("shell"), password=True)
 
     def wait_for(self, wanted: Any) -> Any:
         """Block the main thread until ``wanted(message, buffers)`` gives something; all else waits for the loop."""
@@ -268,5 +271,5 @@ async def serve(kernel: WorkerKernel, handle: Any) -> None:
 
 async def dispatch(kernel: WorkerKernel, parts: Sequence[memoryview]) -> None:
     """Let ipykernel handle a message of the shell channel: ``parts`` are its four JSON parts and its buffers."""
-    frames = [zmq.Frame(DELIM), zmq.Frame(b""), *(zmq.Frame(bytes(p)) for p in parts)]
+    frames = [_Frame(DELIM), _Frame(b""), *(_Frame(bytes(p)) for p in parts)]
     await kernel.shell_main(None, frames)

@@ -71,8 +71,11 @@ class PromptStream(OutStream):  # type: ignore[misc]
     """An ``OutStream`` whose first line is on the screen within milliseconds, and which keeps order with all other messages since it
     sends on the caller's thread."""
 
-    def __init__(self, session: Any, publisher: DirectPublisher, name: str, flusher: Flusher, critical: Critical, *, watchfd: bool = True) -> None:
+    def __init__(
+        self, session: Any, publisher: DirectPublisher, name: str, flusher: Flusher, critical: Critical, *, watchfd: bool = True
+    ) -> None:
         self._critical = critical
+        self._flush_pending = False
         self._flush_lock = threading.RLock()
         self._flusher = flusher
         super().__init__(session, publisher, name, watchfd=watchfd)

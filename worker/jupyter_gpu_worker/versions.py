@@ -13,10 +13,10 @@ def here() -> Versions:
     import cloudpickle
     import ipykernel
 
-    import jupyter_gpu
+    from jupyter_gpu._version import __version__
 
     return Versions(
-        software=jupyter_gpu.__version__,
+        software=__version__,
         python=platform.python_version(),
         cloudpickle=cloudpickle.__version__,
         ipykernel=ipykernel.__version__,

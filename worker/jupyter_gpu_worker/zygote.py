@@ -14,7 +14,6 @@ import os
 import platform
 import select
 import signal
-import sys
 import threading
 from typing import Any
 
@@ -120,7 +119,11 @@ class Zygote:
             os.setsid()
             os.environ.update(command.get("env", {}))
             code = run_worker(
-                self.kernel, worker_id=command["worker_id"], secret=command["secret"], url=command["url"], lease=float(command.get("lease", 300))
+                self.kernel,
+                worker_id=command["worker_id"],
+                secret=command["secret"],
+                url=command["url"],
+                lease=float(command.get("lease", 300)),
             )
         except BaseException:
             import traceback

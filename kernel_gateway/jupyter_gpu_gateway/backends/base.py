@@ -39,5 +39,5 @@ class Backend(ABC):
     async def check(self, checkpoints: list[Checkpoint]) -> list[bool]:
         """Which of these still live."""
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027 - most backends have nothing of their own
         """The gateway ends: give back what belongs to the backend itself."""

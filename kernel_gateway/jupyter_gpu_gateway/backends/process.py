@@ -108,7 +108,9 @@ class ProcessBackend(Backend):
     """``first`` is a zygote of this interpreter that was spawned before all else; ``on_exit(worker_id, code)`` hears of workers that
     end; ``preload`` names modules that zygotes import in the background."""
 
-    def __init__(self, log_folder: Path, preload: list[str], on_exit: Callable[[str, int], None], first: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(
+        self, log_folder: Path, preload: list[str], on_exit: Callable[[str, int], None], first: subprocess.Popen[bytes] | None = None
+    ) -> None:
         self._folder = log_folder
         self._preload = preload
         self._on_exit = on_exit

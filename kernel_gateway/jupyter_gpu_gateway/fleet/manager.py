@@ -7,7 +7,8 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from jupyter_gpu.wire.errors import InternalError, JupyterGpuError, WorkerDied, WorkerStartFailed
 from jupyter_gpu.wire.messages import Assign, Gpu, Release, SessionEnded, SessionInfo, SessionState
@@ -79,11 +80,12 @@ class Manager:
                 self._store.drop_session(session.session_id)
         for worker_id, worker in alive.items():
             self._checkpoints[worker_id] = worker.checkpoint or {}
-            session = sessions.get(worker_id)
-            if session is None:
+            found = sessions.get(worker_id)
+            if found is None:
                 self._spawn(self._stop_worker(worker_id))  # it stood by, or its session had ended
                 continue
             self._keys.workers[worker_id] = worker.secret
+            session = found
             session.state = SessionState.IDLE
             session.active = session.alone_since = time.monotonic()
             self.fleet.sessions[session.session_id] = session
@@ -120,8 +122,8 @@ class Manager:
         await asyncio.gather(*(self._backend.stop(c) for c in self._checkpoints.values() if c), return_exceptions=True)
         await self._backend.close()
 
-    def _spawn(self, coroutine: object) -> None:
-        task = asyncio.ensure_future(coroutine)  # type: ignore[arg-type]
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -270,7 +272,7 @@ async def _say_end(pair: Pair, error: JupyterGpuError) -> None:
 
 
 def label(gpus: list[Gpu]) -> str:
-    """"H100", "2 × H100 (simulated)", "CPU"."""
+    """ "H100", "2 × H100 (simulated)", "CPU"."""
     if not gpus:
         return "CPU"
     count = f"{len(gpus)} × " if len(gpus) > 1 else ""

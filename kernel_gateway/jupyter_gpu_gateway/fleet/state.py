@@ -223,7 +223,14 @@ class Fleet:
             self._out.append(Ended(event.session_id, missing))
             return
         self.sessions[event.session_id] = Session(
-            event.session_id, event.key, list(event.wanted), self._now, event.interpreter, event.idle, active=self._now, alone_since=self._now
+            event.session_id,
+            event.key,
+            list(event.wanted),
+            self._now,
+            event.interpreter,
+            event.idle,
+            active=self._now,
+            alone_since=self._now,
         )
         self._warm.setdefault(event.interpreter)
         self._place()
@@ -314,7 +321,7 @@ class Fleet:
         return NoSuchHardware(wanted=[_text(w) for w in wanted], available=self.describe())
 
     def describe(self) -> list[str]:
-        """"2 × H100 (simulated)", ..., "CPU": what can be asked for."""
+        """ "2 × H100 (simulated)", ..., "CPU": what can be asked for."""
         kinds: dict[tuple[str, bool], int] = {}
         for gpu in self.gpus:
             kinds[(gpu.type, gpu.simulated)] = kinds.get((gpu.type, gpu.simulated), 0) + 1
@@ -416,7 +423,4 @@ def _text(choice: Wanted) -> str:
 
 def _owned(gpu: Gpu, session_id: str) -> Gpu:
 
-
     return replace(gpu, session_id=session_id)
-
-
