@@ -70,7 +70,7 @@ def simulated_gpus(text: str) -> list[Gpu]:
                 Gpu(
                     uuid=f"SIM-{kind}-{n}",
                     type=kind,
-                    name=f"{kind} (simulated)",
+                    name=f"simulated {kind}",
                     memory=_SIMULATED_MEMORY,
                     index=len(found),
                     simulated=True,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 from jupyter_gpu_worker.pipe import ASSIGN, HEADER, PAYLOAD, FrameParser
 
 from jupyter_gpu.sync.chunks import ChunkStore, pack, unpack
@@ -204,3 +205,18 @@ class KernelEnd(ClientEnd):
                 else:
                     self.kinds.append(kind)
         return self._frames.popleft()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def gone_within(condition: Callable[[], bool], what: str, timeout: float = 15.0) -> None:
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, f"still there after {timeout} s: {what}"
+        time.sleep(0.02)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +15,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from client_end import KernelEnd
+from client_end import KernelEnd, alive, gone_within  # noqa: E402
+from small_gateway import SmallGateway, ZygoteProcess  # noqa: E402
 
 
 class KernelHost:
@@ -83,3 +86,27 @@ def end_kernel(end: KernelEnd) -> None:
     except psutil.TimeoutExpired:
         os.kill(end.pid, signal.SIGKILL)
         raise AssertionError("the kernel did not end when its pipe did") from None
+
+
+@pytest.fixture(scope="module")
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZygoteProcess]:
+    """A zygote that has no child left when the module's tests are over."""
+    found = ZygoteProcess(tmp_path_factory.mktemp("zygote") / "log")
+    found.event("ready")
+    yield found
+    gone_within(lambda: not psutil.Process(found.process.pid).children(recursive=True), "children of the zygote")
+    found.close()
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[SmallGateway]:
+    folder = Path(tempfile.mkdtemp(prefix="jg-"))  # a unix socket's path must be short
+    found = SmallGateway(folder)
+    yield found
+    for worker in found.workers.values():
+        if worker.connection is not None:
+            worker.release(kill=True)
+    for worker in found.workers.values():
+        gone_within(lambda w=worker: not alive(w.hello.pid) and not alive(w.hello.kernel_pid), "a worker")  # type: ignore[misc]
+    found.close()
+    shutil.rmtree(folder)
