@@ -17,9 +17,23 @@ Who speaks what::
 # mypy: disable-error-code="misc"
 from __future__ import annotations
 
-from enum import Enum
-
 import msgspec
+
+from .records import (
+    BufferRef,
+    CannotTravel,
+    CellNames,
+    ErrorRecord,
+    Gpu,
+    HandleInfo,
+    Record,
+    RemoteError,
+    SessionInfo,
+    SessionState,
+    Snapshot,
+    Versions,
+    Wanted,
+)
 
 #: Spoken by this release. A peer of another number is refused with both numbers in the error.
 PROTOCOL = 1
@@ -27,78 +41,6 @@ PROTOCOL = 1
 
 class Message(msgspec.Struct, frozen=True, tag=True, omit_defaults=True, kw_only=True):
     """Base of everything that is sent."""
-
-
-# ---------------------------------------------------------------- plain records, carried inside messages
-
-
-class Record(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Base of the parts of messages that are never sent alone."""
-
-
-class Versions(Record):
-    """What must agree at both ends before a pickle may travel."""
-
-    software: str
-    python: str  #: "3.11.7"
-    cloudpickle: str
-    ipykernel: str = ""
-    platform: str = ""
-
-
-class Wanted(Record):
-    """One entry of ``gpu=H100:2,A100``: a type (upper case; "ANY" and "CPU" are types) and how many."""
-
-    type: str
-    count: int = 1
-
-
-class Gpu(Record):
-    """One GPU as the gateway's inventory knows it. ``memory`` is in bytes."""
-
-    uuid: str
-    type: str  #: short and upper case: "H100"
-    name: str  #: as NVML says it: "NVIDIA H100 80GB HBM3"
-    memory: int
-    index: int = 0
-    simulated: bool = False
-    session_id: str = ""  #: who has it; empty: free
-
-
-class SessionState(str, Enum):
-    QUEUED = "queued"
-    STARTING = "starting"
-    READY = "ready"
-    BUSY = "busy"
-    IDLE = "idle"
-    HIBERNATED = "hibernated"
-    LOST = "lost"
-    ENDED = "ended"
-
-
-class SessionInfo(Record):
-    """A session as people see it. Times are seconds since the epoch."""
-
-    session_id: str
-    key: str
-    state: SessionState
-    label: str  #: "H100", "2 × H100 (simulated)", "CPU": what the summary line begins with
-    created: float
-    gpus: list[Gpu] = []
-    worker_id: str = ""
-    pid: int = 0
-    queue_position: int = 0  #: 1 is next; 0 when not queued
-    idle: float = 0.0  #: seconds without a cell after which the session ends; 0: never
-    versions: Versions | None = None
-    reason: str = ""  #: why it is lost or ended
-    warm: bool = False  #: a standby worker was taken, none was started
-
-
-class ErrorRecord(Record):
-    """A :class:`jupyter_gpu.wire.errors.JupyterGpuError` on its way."""
-
-    code: str
-    fields: dict[str, str | int | float | bool | list[str] | None] = {}
 
 
 # ---------------------------------------------------------------- RPC: client <-> gateway
@@ -241,7 +183,10 @@ class WorkerFailed(Message):
 
 
 class Interrupt(Message):
-    """SIGINT to the kernel's process group."""
+    """SIGINT to the kernel's process group. With a ``run_id`` it hits that cell alone, even if it overtakes it on its way, or comes when
+    the next one runs already."""
+
+    run_id: str = ""
 
 
 class KernelExited(Message):
@@ -249,62 +194,6 @@ class KernelExited(Message):
 
     code: int
     detail: str = ""
-
-
-# ---------------------------------------------------------------- variables
-
-
-class BufferRef(msgspec.Struct, frozen=True, array_like=True):
-    """A buffer of a snapshot. ``inline`` is its position among the buffers of the message that carries the
-    snapshot; -1: it is a chunk, known by its digest, that was sent before or that the peer has."""
-
-    digest: bytes
-    size: int
-    inline: int = -1
-
-
-class Snapshot(Record):
-    """A set of variables, pickled together (one memo), big buffers apart."""
-
-    serial: int
-    names: list[str] = []
-    deleted: list[str] = []
-    stream: BufferRef | None = None  #: the pickle stream; None: no value travels
-    buffers: list[BufferRef] = []  #: pickle-5 out-of-band buffers in the order of the stream
-    modules: dict[str, str] = {}  #: module -> version ("" unknown) that the stream refers to
-    forget: list[int] = []  #: serials of which the sender no longer keeps objects
-
-
-class CannotTravel(Record):
-    """A value that could not be pickled: where, what, why."""
-
-    name: str
-    path: str  #: "model.layers[3].lock"
-    type: str
-    reason: str
-
-
-class HandleInfo(Record):
-    """What the local stand-in shows of a value that stays remote."""
-
-    name: str
-    type: str
-    text: str
-    html: str = ""
-    shape: list[int] | None = None
-    dtype: str = ""
-    device: str = ""
-    size: int = -1  #: bytes; -1: unknown
-    why: str = ""  #: "keep=", or why it could not come back
-
-
-class CellNames(Record):
-    """Names as compilation shows them (``jupyter_gpu.sync.names``)."""
-
-    loads: list[str] = []
-    stores: list[str] = []
-    deletes: list[str] = []
-    star: bool = False  #: import *, exec, eval, magics: more names may be touched than these
 
 
 # ---------------------------------------------------------------- client <-> kernel, DATA lane
@@ -338,15 +227,6 @@ class RunCell(Message):
     out: list[str] | None = None  #: None: all that changed
     keep: list[str] = []
     sources: dict[str, int] = {}  #: relative path of a local .py file -> position of its source among the buffers
-
-
-class RemoteError(Record):
-    """User code failed. ``traceback`` is what IPython would have printed, line by line, with ANSI colours."""
-
-    ename: str
-    evalue: str
-    traceback: list[str]
-    pickled: BufferRef | None = None  #: the exception itself, if it can travel
 
 
 class CellDone(Message):
@@ -453,3 +333,55 @@ AnyMessage = (
     | Fetch
     | Fetched
 )
+
+__all__ = [
+    "PROTOCOL",
+    "Activity",
+    "AnyMessage",
+    "Applied",
+    "Assign",
+    "Assigned",
+    "BufferRef",
+    "CannotTravel",
+    "CellDone",
+    "CellNames",
+    "Chunk",
+    "Done",
+    "ErrorRecord",
+    "Failed",
+    "Fetch",
+    "Fetched",
+    "GetInventory",
+    "Gpu",
+    "HandleInfo",
+    "Hello",
+    "Interrupt",
+    "Inventory",
+    "Jupyter",
+    "KernelExited",
+    "KernelHello",
+    "ListSessions",
+    "Message",
+    "Offer",
+    "OpenSession",
+    "Opened",
+    "PeerAttached",
+    "PeerDetached",
+    "Record",
+    "Release",
+    "RemoteError",
+    "RunCell",
+    "SessionChanged",
+    "SessionEnded",
+    "SessionInfo",
+    "SessionState",
+    "Sessions",
+    "Snapshot",
+    "StopSession",
+    "Versions",
+    "Want",
+    "Wanted",
+    "Welcome",
+    "WorkerFailed",
+    "WorkerHello",
+]
