@@ -26,15 +26,40 @@ STAGES: dict[str, tuple[str, list[str]]] = {
     "imports": ("who may import whom", ["-c", "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"]),
     "wire": (
         "wire, with 100% branch coverage",
-        ["-m", "pytest", "tests/wire", "--cov=jupyter_gpu.wire", "--cov-branch", "--cov-fail-under=100", "--cov-report=term-missing:skip-covered"],
+        [
+            "-m",
+            "pytest",
+            "tests/wire",
+            "--cov=jupyter_gpu.wire",
+            "--cov-branch",
+            "--cov-fail-under=100",
+            "--cov-report=term-missing:skip-covered",
+        ],
     ),
     "fleet": (
         "fleet/state.py, with 100% branch coverage",
-        ["-m", "pytest", "tests/fleet", "--cov=jupyter_gpu_gateway.fleet.state", "--cov-branch", "--cov-fail-under=100", "--cov-report=term-missing"],
+        [
+            "-m",
+            "pytest",
+            "tests/fleet",
+            "--cov=jupyter_gpu_gateway.fleet.state",
+            "--cov-branch",
+            "--cov-fail-under=100",
+            "--cov-report=term-missing",
+        ],
     ),
     "units": (
         "every other part by itself",
-        ["-m", "pytest", "tests", "--ignore=tests/wire", "--ignore=tests/fleet", "--ignore=tests/e2e", "--ignore=tests/frontends", "--ignore=tests/house"],
+        [
+            "-m",
+            "pytest",
+            "tests",
+            "--ignore=tests/wire",
+            "--ignore=tests/fleet",
+            "--ignore=tests/e2e",
+            "--ignore=tests/frontends",
+            "--ignore=tests/house",
+        ],
     ),
     "cells": ("cells from end to end: a real kernel, the embedded gateway", ["-m", "pytest", "tests/e2e"]),
     "frontends": ("JupyterLab, Notebook 7, console, IPython, nbclient, papermill, VS Code's way", ["-m", "pytest", "tests/frontends"]),
@@ -60,7 +85,9 @@ def main() -> int:
         code, counts = run(command)
         seconds = time.monotonic() - began
         passed, failed, skipped = passed + counts[0], failed + counts[1], skipped + counts[2]
-        rows.append(f"{name:10} {'ok' if not code else 'FAILED':7} {seconds:6.1f} s  {counts[0]} passed, {counts[1]} failed, {counts[2]} skipped")
+        rows.append(
+            f"{name:10} {'ok' if not code else 'FAILED':7} {seconds:6.1f} s  {counts[0]} passed, {counts[1]} failed, {counts[2]} skipped"
+        )
         print(f"===== {name}: {'ok' if not code else 'FAILED'} in {seconds:.1f} s", flush=True)
     print("\n" + "\n".join(rows))
     print(f"\n{passed} passed, {failed} failed, {skipped} skipped")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Notebook, Result, descendants_in, wait_for  # type: ignore[import-not-found]
+from notebook_driver import Notebook, Result, descendants_in, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from conftest import Notebook  # type: ignore[import-not-found]
+from notebook_driver import Notebook
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Notebook  # type: ignore[import-not-found]
+from notebook_driver import Notebook
 
 pytestmark = pytest.mark.timeout(180)
 R = "%%remote gpu=H100\n"

@@ -15,8 +15,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from client_end import KernelEnd, alive, gone_within  # noqa: E402
-from small_gateway import SmallGateway, ZygoteProcess  # noqa: E402
+from client_end import KernelEnd, alive, gone_within
+from small_gateway import SmallGateway, ZygoteProcess
 
 
 class KernelHost:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -169,36 +170,42 @@ class ZygoteProcess:
         env = {k: v for k, v in os.environ.items() if k not in {"MPLBACKEND", "PYTEST_CURRENT_TEST"}}
         self.log = log
         with open(log, "ab") as out:
-            self.process = subprocess.Popen([sys.executable, "-m", "jupyter_gpu_worker.zygote"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, env=env)
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "jupyter_gpu_worker.zygote"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, env=env
+            )
         self._buffer = b""
+        self._events: list[dict[str, Any]] = []  #: that nobody asked for yet
 
     def say(self, **command: Any) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(command).encode() + b"\n")
         self.process.stdin.flush()
 
-    def fork(self, gateway: SmallGateway, worker_id: str = "w1", lease: float = 30.0, **more: Any) -> int:
-        self.say(op="fork", worker_id=worker_id, secret="s3cret", url=gateway.url, env={}, lease=lease, **more)
-        event = self.event("forked", "failed")
+    def fork(self, gateway: SmallGateway, worker_id: str = "", lease: float = 30.0) -> int:
+        worker_id = worker_id or uuid.uuid4().hex
+        self.say(op="fork", worker_id=worker_id, secret="s3cret", url=gateway.url, env={}, lease=lease)
+        event = self.event("forked", "failed", worker_id=worker_id)
         assert event["event"] == "forked", event
         return int(event["pid"])
 
-    def event(self, *kinds: str, timeout: float = 60.0) -> dict[str, Any]:
-        """The next event of one of these kinds."""
+    def exited(self, worker: Worker) -> dict[str, Any]:
+        return self.event("exited", worker_id=worker.hello.worker_id)
+
+    def event(self, *kinds: str, worker_id: str = "", timeout: float = 60.0) -> dict[str, Any]:
+        """The first event of one of these kinds that nobody has had; others are kept."""
         assert self.process.stdout is not None
         end = time.monotonic() + timeout
         while True:
-            line, found, rest = self._buffer.partition(b"\n")
-            if found:
-                self._buffer = rest
-                event: dict[str, Any] = json.loads(line)
-                if event["event"] in kinds:
+            for event in self._events:
+                if event["event"] in kinds and worker_id in ("", event.get("worker_id")):
+                    self._events.remove(event)
                     return event
-                continue
-            assert select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))[0], f"no {kinds} within {timeout} s: {self.log.read_text()}"
+            left = max(0.0, end - time.monotonic())
+            assert select.select([self.process.stdout], [], [], left)[0], f"no {kinds} within {timeout} s: {self.log.read_text()}"
             data = os.read(self.process.stdout.fileno(), 65536)
             assert data, f"the zygote ended: {self.log.read_text()}"
-            self._buffer += data
+            *lines, self._buffer = (self._buffer + data).split(b"\n")
+            self._events += [json.loads(line) for line in lines]
 
     def close(self) -> None:
         assert self.process.stdin is not None and self.process.stdout is not None

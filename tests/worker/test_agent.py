@@ -40,12 +40,16 @@ def test_it_says_who_it_is_and_runs_cells(zygote: ZygoteProcess, gateway: SmallG
 
 
 def test_interrupt_on_the_control_lane(worker: Worker) -> None:
-    cell = worker.run("import time\nprint('ready', flush=True)\ntime.sleep(60)", on=lambda m: worker.interrupt() if m.kind == "stream" else None)
-    assert cell.ename == "KeyboardInterrupt"
+    code = "import time\nprint('ready', flush=True)\ntime.sleep(60)"
+    assert worker.run(code, on=lambda m: worker.interrupt() if m.kind == "stream" else None).ename == "KeyboardInterrupt"
+    run_id = worker.start(code)
+    assert worker.finish(run_id, on=lambda m: worker.interrupt(run_id=run_id) if m.kind == "stream" else None).ename == "KeyboardInterrupt"
 
 
 def test_interrupt_that_comes_late_does_not_hit_the_next_cell(worker: Worker) -> None:
-    worker.ok("x = 1")
+    worker.interrupt(run_id=worker.ok("x = 1").done.run_id)
+    assert worker.ok("print('untouched')").text() == "untouched\n"
+    worker.ok("pass")
     worker.interrupt()
     assert worker.ok("print('untouched')").text() == "untouched\n"
 
@@ -53,7 +57,7 @@ def test_interrupt_that_comes_late_does_not_hit_the_next_cell(worker: Worker) ->
 def test_interrupt_that_overtakes_its_cell(worker: Worker) -> None:
     worker.namespace["big"] = os.urandom(24 << 20)
     run_id = worker.start("ran = len(big)")
-    worker.interrupt()
+    worker.interrupt(run_id=run_id)
     cell = worker.finish(run_id)
     assert cell.ename == "KeyboardInterrupt"
     assert worker.ok("print(len(big))").text() == f"{24 << 20}\n"
@@ -97,7 +101,7 @@ def check_all_gone(worker: Worker, children: list[psutil.Process]) -> None:
 def test_release_leaves_nothing(zygote: ZygoteProcess, worker: Worker, kill: bool) -> None:
     children = start_children(worker)
     worker.release(kill=kill)
-    assert zygote.event("exited")["code"] == 0
+    assert zygote.exited(worker)["code"] == 0
     check_all_gone(worker, children)
 
 
@@ -105,12 +109,14 @@ def test_release_leaves_nothing(zygote: ZygoteProcess, worker: Worker, kill: boo
 def test_agent_killed_leaves_nothing(zygote: ZygoteProcess, worker: Worker, number: signal.Signals) -> None:
     children = start_children(worker)
     os.kill(worker.hello.pid, number)
-    assert zygote.event("exited")["worker_id"] == "w1"
+    zygote.exited(worker)
     check_all_gone(worker, children)
 
 
 def test_release_during_a_stubborn_cell(worker: Worker) -> None:
-    worker.start("import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('ready', flush=True)\nwhile True:\n    try:\n        while True: pass\n    except BaseException: pass")
+    worker.start(
+        "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('ready', flush=True)\nwhile True:\n    try:\n        while True: pass\n    except BaseException: pass"
+    )
     worker.jupyter(lambda m: m.kind == "stream")
     worker.release()
     check_all_gone(worker, [])
@@ -123,7 +129,7 @@ def test_gateway_restart_loses_nothing(gateway: SmallGateway, worker: Worker) ->
     assert worker.connection is None
     gateway.start()
     assert gateway.next() is worker
-    assert worker.hellos[-1].session_id == "s-w1"
+    assert worker.hellos[-1].session_id == f"s-{worker.hello.worker_id}"
     cell = worker.finish(run_id)
     assert cell.text() == "".join(f"{i}\n" for i in range(1, 60))
     assert worker.namespace["x"] == 5
@@ -136,13 +142,13 @@ def test_lease_ends_all(gateway: SmallGateway, zygote: ZygoteProcess) -> None:
     children = start_children(worker)
     gateway.stop()
     check_all_gone(worker, children)
-    assert zygote.event("exited")["worker_id"] == "w1"
+    zygote.exited(worker)
 
 
 def test_no_gateway_at_all(gateway: SmallGateway, zygote: ZygoteProcess) -> None:
     gateway.stop()
-    pid = zygote.fork(gateway, lease=0.3)
-    assert zygote.event("exited")["pid"] == pid
+    pid = zygote.fork(gateway, "nobody hears it", lease=0.3)
+    assert zygote.event("exited", worker_id="nobody hears it")["pid"] == pid
     assert not alive(pid)
 
 

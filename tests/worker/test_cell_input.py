@@ -14,7 +14,7 @@ from jupyter_gpu.wire.messages import Chunk, RunCell
 pytestmark = pytest.mark.timeout(60)
 
 
-def interrupted(kernel: KernelEnd, body: str, answer: object = None) -> Cell:
+def interrupted(kernel: KernelEnd, body: str, before: str = "reached = 1\nprint('ready', flush=True)\n") -> Cell:
     """Runs ``body``, and presses stop once it has printed that it is ready. At most 3 s later it must be over."""
     pressed: list[float] = []
 
@@ -23,7 +23,7 @@ def interrupted(kernel: KernelEnd, body: str, answer: object = None) -> Cell:
             pressed.append(time.monotonic())
             os.killpg(kernel.pid, signal.SIGINT)
 
-    cell = kernel.run(f"reached = 1\nprint('ready', flush=True)\n{body}", on=on)
+    cell = kernel.run(before + body, on=on)
     assert pressed and time.monotonic() - pressed[0] < 3
     return cell
 
@@ -56,6 +56,7 @@ def test_end_of_file_at_input(shared: KernelEnd) -> None:
 
 
 BODIES = ["import time\ntime.sleep(60)", "while True: pass", "input('?')", "import asyncio\nawait asyncio.sleep(60)",
+          "import asyncio\nawait asyncio.sleep(0)\nwhile True: pass",
           "import subprocess\nsubprocess.run(['sleep', '60'])"]  # fmt: skip
 
 
@@ -70,8 +71,34 @@ def test_interrupt_is_a_true_keyboard_interrupt(shared: KernelEnd, body: str) ->
 
 
 def test_interrupt_can_be_caught(shared: KernelEnd) -> None:
-    cell = interrupted(shared, "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('caught')")
+    cell = interrupted(shared, "try:\n    import time\n    print('ready', flush=True)\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('caught')", "")
     assert cell.done.status == "ok" and "caught" in cell.text()
+
+
+def test_interrupt_of_an_awaiting_cell_can_be_caught(shared: KernelEnd) -> None:
+    body = (
+        "import asyncio\nasync def inner():\n    try:\n        print('ready', flush=True)\n        await asyncio.sleep(60)\n    finally:\n        print('cleaned up')\n"
+        "try:\n    await inner()\nexcept KeyboardInterrupt:\n    print('caught')\nawait asyncio.sleep(0.01)\nprint('went on')"
+    )
+    cell = interrupted(shared, body, "")
+    assert cell.done.status == "ok" and cell.text() == "ready\ncleaned up\ncaught\nwent on\n"
+
+
+def test_task_of_the_persons_own_that_is_interrupted(shared: KernelEnd) -> None:
+    body = "import asyncio\nasync def spin():\n    print('ready', flush=True)\n    while True: pass\nt = asyncio.create_task(spin())\nawait asyncio.sleep(60)"
+    run_id = shared.start(body)
+    shared.jupyter(lambda m: m.kind == "stream")
+    os.killpg(shared.pid, signal.SIGINT)  # hits the task, which ends
+    time.sleep(0.3)
+    os.killpg(shared.pid, signal.SIGINT)
+    assert shared.finish(run_id, take=False).ename == "KeyboardInterrupt"
+    assert shared.ok("print('alive')").text() == "alive\n"
+
+
+def test_error_message_says_keyboard_interrupt(shared: KernelEnd) -> None:
+    cell = interrupted(shared, "import asyncio\nawait asyncio.sleep(60)")
+    (error,) = cell.of("error")
+    assert error["ename"] == "KeyboardInterrupt" and "CancelledError" not in "\n".join(error["traceback"])
 
 
 def test_interrupt_reaches_commands(shared: KernelEnd) -> None:
@@ -111,7 +138,7 @@ def test_interrupt_while_variables_arrive(new_kernel: object) -> None:
 class Slow:
     """Takes a second to arrive."""
 
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[object, ...]:
         return _slowly, ()
 
 

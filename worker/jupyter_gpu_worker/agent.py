@@ -11,6 +11,8 @@ import socket
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
+from websockets.asyncio.client import ClientConnection
+
 from jupyter_gpu.transport.dial import dial
 from jupyter_gpu.transport.driver import LinkDriver
 from jupyter_gpu.transport.envelope import notice
@@ -33,11 +35,16 @@ from jupyter_gpu.wire.spool import Spool
 
 from . import versions
 from .pipe import ASSIGN, BUSY, HEADER, IDLE, PAYLOAD, FrameParser
+from .processes import kill_children
 
 _log = logging.getLogger(__name__)
 
 #: Bytes on their way to the kernel beyond which the client waits.
 _FULL = 4 << 20
+#: Bytes up to which copying a payload is cheaper than a second write.
+_JOINED = 64 << 10
+#: Seconds within which what a dead kernel said last is read; a child of its may hold its pipe open for ever.
+_LAST_WORDS = 0.5
 #: Seconds that a kernel gets to end by itself.
 _GRACE = 3.0
 
@@ -51,6 +58,7 @@ class KernelPort(asyncio.BufferedProtocol):
         self._room = asyncio.Event()
         self._room.set()
         self.transport: asyncio.Transport | None = None
+        self.ended = asyncio.Event()  #: all that the kernel said was read
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -67,6 +75,10 @@ class KernelPort(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         return False
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended.set()
+        self._room.set()
+
     def pause_writing(self) -> None:
         self._room.clear()
 
@@ -76,9 +88,14 @@ class KernelPort(asyncio.BufferedProtocol):
     def send(self, parts: Sequence[BytesLike], kind: int = PAYLOAD) -> Awaitable[None] | None:
         """Hand a frame to the kernel; an awaitable if its pipe is full."""
         assert self.transport is not None
-        self.transport.write(HEADER.pack(size_of(parts), kind))
-        for part in parts:
-            self.transport.write(part)
+        size = size_of(parts)
+        header = HEADER.pack(size, kind)
+        if size <= _JOINED:
+            self.transport.write(b"".join([header, *parts]))  # the kernel wakes once
+        else:
+            self.transport.write(header)
+            for part in parts:
+                self.transport.write(part)
         return None if self._room.is_set() else self._wait()
 
     async def _wait(self) -> None:
@@ -97,10 +114,14 @@ class Agent:
         self._stopping = asyncio.Event()
         self._release: Release | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._running = ""  #: run_id of the cell that the kernel is at
+        self._delivered = False  #: the kernel was given something since its last cell
+        self._pressed = ""  #: run_id of a cell that was interrupted before it began
+        self._gone: asyncio.Future[int] = asyncio.get_running_loop().create_future()  #: wait status of the kernel
         self.port = KernelPort(self)
         self.driver = LinkDriver(self._dial, Link(spool=Spool()), self._from_client, self._from_gateway, session=worker_id, give_up=lease)
 
-    async def _dial(self) -> Any:
+    async def _dial(self) -> ClientConnection:
         connection = await dial(self._url, "/v1/worker", self._token)
         hello = WorkerHello(
             protocol=PROTOCOL,
@@ -117,7 +138,11 @@ class Agent:
 
     def from_kernel(self, kind: int, data: memoryview) -> None:
         if kind in (BUSY, IDLE):
+            self._running = str(data, "ascii")
+            self._delivered = False
             self.driver.notify(Activity(busy=kind == BUSY))
+            if kind == BUSY and self._running == self._pressed:
+                self._signal(signal.SIGINT)
             return
         try:
             self.driver.send([data])
@@ -142,11 +167,19 @@ class Agent:
 
     def _from_client(self, lane: Lane, payload: memoryview) -> Awaitable[None] | None:
         if lane == Lane.DATA:
+            self._delivered = True
             return self.port.send([payload])
         message, _ = decode(payload)
         if isinstance(message, Interrupt):
-            self._signal(signal.SIGINT)
+            self._interrupt(message.run_id)
         return None
+
+    def _interrupt(self, run_id: str) -> None:
+        """It overtakes data: the cell may not have begun, and it may be over, and the next one is none of its business."""
+        if run_id and run_id != self._running:
+            self._pressed = run_id
+        elif self._running or self._delivered:
+            self._signal(signal.SIGINT)
 
     def _from_gateway(self, message: AnyMessage) -> None:
         if isinstance(message, Assign):
@@ -160,33 +193,48 @@ class Agent:
     # ------------------------------------------------------------ the kernel's end
 
     def _signal(self, number: int) -> None:
+        if self._gone.done():
+            return  # the number may be another process's by now
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.kernel_pid, number)
 
     def _kill(self) -> None:
+        if self._gone.done():
+            return
         self._signal(signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.kernel_pid, signal.SIGKILL)  # before it had a group of its own
 
+    def _reap(self) -> None:
+        """The kernel, and orphans of its that had become ours."""
+        with contextlib.suppress(ChildProcessError):
+            while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                if found[0] == self.kernel_pid and not self._gone.done():
+                    self._gone.set_result(found[1])
+
     async def run(self, sock: socket.socket) -> int:
         loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
+        self._reap()  # it may have ended before anybody listened
         await loop.create_connection(lambda: self.port, sock=sock)
-        gone = loop.run_in_executor(None, _wait_for, self.kernel_pid)
         driving = asyncio.ensure_future(self.driver.run())
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
-            waiting: list[asyncio.Future[Any]] = [gone, driving, stopping]
+            waiting: list[asyncio.Future[Any]] = [self._gone, driving, stopping]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if gone.done() and not stopping.done() and not driving.done():
-                await self._tell_death(gone.result())
+            if self._gone.done() and not stopping.done() and not driving.done():
+                await self._tell_death(self._gone.result())
             elif stopping.done() and self._release is not None and not self._release.kill:
                 assert self.port.transport is not None
                 self.port.transport.close()  # the kernel ends when its pipe does
-                await asyncio.wait([gone], timeout=_GRACE)
+                await asyncio.wait([self._gone], timeout=_GRACE)
             return 0
         finally:
             self._kill()
-            await gone
+            await asyncio.wait([self._gone])
+            loop.remove_signal_handler(signal.SIGCHLD)
+            kill_children()
             stopping.cancel()
             await self.driver.close()
             await asyncio.wait([driving])
@@ -194,6 +242,8 @@ class Agent:
                 _log.warning("the agent ends: %s", error)
 
     async def _tell_death(self, status: int) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.port.ended.wait(), _LAST_WORDS)
         code = os.waitstatus_to_exitcode(status)
         detail = _describe(code)
         self.driver.send(encode(KernelExited(code=code, detail=detail)), Lane.CONTROL)
@@ -201,10 +251,6 @@ class Agent:
             await asyncio.wait_for(self.driver.drain(0), 5)
         self.driver.notify(WorkerFailed(error=WorkerDied(exit=code, detail=detail).to_record()))
         await asyncio.sleep(0)
-
-
-def _wait_for(pid: int) -> int:
-    return os.waitpid(pid, 0)[1]
 
 
 def _describe(code: int) -> str:
@@ -215,7 +261,7 @@ def _describe(code: int) -> str:
     except ValueError:
         name = f"signal {-code}"
     if -code == signal.SIGKILL:
-        return f"killed by {name}; if nobody did that, the machine ran out of memory"
+        return f"killed by {name}; if nobody did that, by the system's out-of-memory killer: there was too little memory for it"
     return f"killed by {name}"
 
 

@@ -6,7 +6,7 @@ import builtins
 import json
 import os
 import sys
-import threading
+import tempfile
 import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -15,7 +15,6 @@ from typing import Any
 
 from jupyter_gpu.sync.chunks import INLINE, ChunkStore, digest, pack, unpack
 from jupyter_gpu.sync.exceptions import dump_exception
-from jupyter_gpu.sync.handles import describe
 from jupyter_gpu.sync.modules import install_sources
 from jupyter_gpu.sync.replica import Export, Mark, Replica
 from jupyter_gpu.wire.codec import encode
@@ -25,35 +24,20 @@ from jupyter_gpu.wire.messages import (
     Applied,
     Assign,
     BufferRef,
-    CannotTravel,
     CellDone,
     Chunk,
     Fetch,
     Fetched,
-    HandleInfo,
+    Offer,
     RemoteError,
     RunCell,
-    Snapshot,
+    Want,
 )
 
-from .kernel import WorkerKernel, dispatch
+from .backstop import FetchingBuiltins, Shelf
+from .kernel import WorkerKernel, dispatch, interrupted_reply
+from .outgoing import Outgoing
 from .pipe import BUSY, IDLE
-
-#: Bytes of a displayed value up to which it comes along for ``_`` and ``Out``.
-RESULT_LIMIT = 8 << 20
-
-
-class FetchingBuiltins(dict[str, Any]):
-    """``__builtins__`` of the user's globals: a name that is not there either is asked from the client.
-
-    The globals themselves stay an exact dict: subclassing them would send every lookup of a builtin through Python."""
-
-    fetch: Any = None
-
-    def __missing__(self, name: str) -> Any:
-        if self.fetch is None or threading.current_thread() is not threading.main_thread():
-            raise KeyError(name)
-        return self.fetch(name)
 
 
 class CellRunner:
@@ -66,9 +50,9 @@ class CellRunner:
         self.namespace: dict[str, Any] = self.shell.user_ns
         self.replica = Replica(self.namespace, "kernel", self.remote_value)
         self.store = ChunkStore()
-        self.builtins = FetchingBuiltins(vars(builtins))
-        self.builtins.fetch = self.fetch
-        self.stubs: frozenset[str] = frozenset()
+        self.builtins = FetchingBuiltins(self.fetch)
+        self.stubs: frozenset[str] = frozenset()  #: names that the client has, and that may be fetched
+        self.shelf = Shelf(self.namespace, [])
         self.pending: dict[int, Export] = {}
         self.fetches = 0
         kernel.shell_stream.on_reply = self._reply
@@ -76,29 +60,37 @@ class CellRunner:
 
     async def __call__(self, message: AnyMessage, buffers: list[memoryview]) -> None:
         if isinstance(message, RunCell):
-            self.kernel.pipe.send([], BUSY)
+            self.kernel.pipe.send([message.run_id.encode()], BUSY)
             try:
                 await self.run(message, buffers)
             finally:
                 self.kernel.pipe.send([], IDLE)
         elif isinstance(message, Fetch):
             self.give(message)
+        elif isinstance(message, Offer):
+            self.kernel.tell(Want(id=message.id, positions=self.store.missing(message.digests)))
         else:
             self.note(message, buffers)
 
     def note(self, message: AnyMessage, buffers: Sequence[memoryview]) -> None:
         """Messages that need no answer."""
-        if isinstance(message, Chunk):
-            try:
+        try:
+            if isinstance(message, Chunk):
                 self.store.put(message.digest, buffers[0])
-            except JupyterGpuError as error:  # the snapshot that needs it will be refused for lack of it
-                self.kernel.log.error("%s", error)
-        elif isinstance(message, Applied) and (export := self.pending.pop(message.serial, None)) is not None:
-            if message.ok:
-                self.replica.confirm(export)
-            else:
-                self.replica.abandon(export)
-                self.replica.objects.clear()
+            elif isinstance(message, Fetched) and message.snapshot is not None:
+                # The cell was interrupted while it waited for this; the client counts it as sent.
+                self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store))
+            elif isinstance(message, Applied) and (export := self.pending.pop(message.serial, None)) is not None:
+                self._settle(export, message.ok)
+        except JupyterGpuError as error:  # a snapshot that needs it will be refused for lack of it
+            self.kernel.log.error("%s", error)
+
+    def _settle(self, export: Export, ok: bool) -> None:
+        if ok:
+            self.replica.confirm(export)
+        else:
+            self.replica.abandon(export)
+            self.replica.objects.clear()
 
     def assign(self, message: AnyMessage) -> None:
         """The worker belongs to a session: its hardware and its folder, before any code runs."""
@@ -133,22 +125,29 @@ class CellRunner:
             )
             return
         applied = time.perf_counter()
-        # What the cell binds without having read it was not compared: the client may have another value than we think.
-        self.replica.forget(set(message.names.stores) - set(message.names.loads))
         self.stubs = frozenset(message.stubs)
         self.builtins.update(vars(builtins))
         self.builtins["input"] = self.kernel.raw_input  # ipykernel puts it into builtins later than this
         self.namespace["__builtins__"] = self.builtins
         mark = self.replica.mark()
-        await self._execute(message)
+        self.shelf = Shelf(self.namespace, self._unread(message))
+        try:
+            await self._execute(message)
+        finally:
+            self.replica.forget(self.shelf.put_back())
         self._finish(message, mark, began, applied, warnings)
 
-    def _source_folder(self) -> Path:
-        if not hasattr(self, "_sources"):
-            import tempfile
+    def _unread(self, message: RunCell) -> list[str]:
+        """Names that the cell binds without reading them, and of which the client may have another value by now."""
+        sent = message.snapshot.names if message.snapshot is not None else ()
+        read = {*message.names.loads, *sent, *self.kept}
+        return [n for n in message.names.stores if n not in read and self.replica.knows(n)]
 
-            self._sources = tempfile.TemporaryDirectory(prefix="jupyter-gpu-src-")
-        return Path(self._sources.name)
+    def _source_folder(self) -> Path:
+        folder = Path(self.kernel.folder or tempfile.mkdtemp(prefix="jupyter-gpu-")) / "sources"
+        self.kernel.folder = str(folder.parent)
+        folder.mkdir(exist_ok=True)
+        return folder
 
     async def _execute(self, message: RunCell) -> None:
         kernel, shell = self.kernel, self.shell
@@ -157,7 +156,7 @@ class CellRunner:
         shell.execution_count = message.execution_count
         if kernel.interrupted:  # it came while the variables were on their way
             kernel.interrupted = False
-            self.reply = {"status": "error", "ename": "KeyboardInterrupt", "evalue": "", "traceback": []}
+            self.reply = interrupted_reply("it came before the cell began")
             return
         header = {
             "msg_id": message.run_id,
@@ -189,7 +188,7 @@ class CellRunner:
 
     def _finish(self, message: RunCell, mark: Mark, began: float, applied: float, warnings: list[str]) -> None:
         ended = time.perf_counter()
-        reply = self.reply or {"status": "error", "ename": "KeyboardInterrupt", "evalue": "", "traceback": []}
+        reply = self.reply or interrupted_reply()
         outgoing = Outgoing(self, message, mark)
         try:
             outgoing.collect()
@@ -232,7 +231,7 @@ class CellRunner:
     def fetch(self, name: str) -> Any:
         """The backstop: a name that the analysis missed. Blocks until the client has answered. Raises ``KeyError``."""
         if name not in self.stubs:
-            raise KeyError(name)
+            return self.shelf.take(name)
         self.stubs -= {name}  # asked once
         self.fetches += 1
         wanted = self.fetches
@@ -250,7 +249,10 @@ class CellRunner:
             if message.stuck:
                 raise NameError(f"name {name!r} could not be fetched from the notebook: {message.stuck[0].reason}", name=name)
             raise KeyError(name)
-        self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store))
+        with self.kernel.pipe.critical:  # an interrupt must not leave half of it
+            for each in message.snapshot.names:
+                self.shelf.drop(each)
+            self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store))
         return self.namespace[name]
 
     def give(self, message: Fetch) -> None:
@@ -267,78 +269,3 @@ class CellRunner:
             self.kernel.tell(Chunk(digest=name), [data])
         self.pending[export.snapshot.serial] = export
         self.kernel.tell(Fetched(id=message.id, snapshot=parcel.snapshot if export.sent else None, stuck=export.stuck), parcel.inline)
-
-
-class Outgoing:
-    """What goes back after a cell: the changes, and handles for what stays."""
-
-    def __init__(self, runner: CellRunner, message: RunCell, mark: Mark) -> None:
-        self.runner = runner
-        self.message = message
-        self.mark = mark
-        self.snapshot: Snapshot | None = None
-        self.buffers: list[Any] = []
-        self.handles: list[HandleInfo] = []
-        self.stuck: list[CannotTravel] = []
-        self.warnings: list[str] = []
-        self.diverged: list[str] = []
-        self.has_result = False
-
-    def collect(self) -> None:
-        replica, message = self.runner.replica, self.message
-        touched = replica.touched(self.mark, message.names)
-        deleted = replica.deleted(self.mark)
-        names = self._chosen(touched)
-        if self._result_changed():
-            names.append("_")
-        elif not names and not deleted:
-            return
-        export = replica.export(names, deleted=[n for n in deleted if message.out is None or n in message.out])
-        self._keep_stuck(export)
-        self.has_result = "_" in export.sent or ("_" in names and "_" in export.unchanged)
-        self.warnings += export.warnings
-        if not export.sent and not export.snapshot.deleted:
-            return
-        parcel = pack(export, first=len(self.buffers))
-        for name, data in parcel.chunks.items():
-            self.runner.kernel.tell(Chunk(digest=name), [data])
-        self.snapshot = parcel.snapshot
-        self.buffers += parcel.inline
-        self.runner.pending[export.snapshot.serial] = export
-
-    def _chosen(self, touched: list[str]) -> list[str]:
-        """Names that go back as values; the others become handles, or stay without a word where ``out=`` leaves them out."""
-        runner, out = self.runner, self.message.out
-        names = []
-        for name in touched:
-            value = runner.namespace[name]
-            if name in self.message.keep or (runner.kept.get(name) is value and name not in (out or ())):
-                self._keep(name, "keep=")
-            elif out is not None and name not in out:
-                self.diverged.append(name)
-            else:
-                runner.kept.pop(name, None)
-                names.append(name)
-        return names
-
-    def _keep(self, name: str, why: str) -> None:
-        value = self.runner.namespace[name]
-        if name in self.runner.kept and self.runner.kept[name] is value and why == "keep=" and name not in self.message.keep:
-            pass  # the client has a handle; what it shows may have changed
-        self.runner.kept[name] = value
-        self.handles.append(describe(value, name, why))
-
-    def _keep_stuck(self, export: Export) -> None:
-        self.stuck = [s for s in export.stuck if s.name != "_"]
-        for each in self.stuck:
-            self._keep(each.name, each.reason)
-
-    def _result_changed(self) -> bool:
-        """Whether the cell displayed a value that ``_`` should have at the client too."""
-        results = self.runner.namespace.get("_oh", {})
-        if self.message.execution_count not in results:
-            return False
-        value = results[self.message.execution_count]
-        self.runner.namespace["_"] = value
-        probe = self.runner.replica._probe("_")
-        return probe.stuck is None and probe.size <= RESULT_LIMIT

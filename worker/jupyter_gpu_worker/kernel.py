@@ -3,71 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
 
-import zmq
 from ipykernel.ipkernel import IPythonKernel
 from ipykernel.jsonutil import json_clean
+from IPython.core.profiledir import ProfileDir
 from jupyter_client.session import DELIM, Session
 from traitlets import Any as AnyTrait
+from traitlets import Type
 from traitlets.config import Config
 
 from jupyter_gpu.wire.codec import decode, encode
 from jupyter_gpu.wire.messages import AnyMessage, Jupyter, KernelHello, Message
 
 from . import versions
+from .outlet import NoChannelThread, Outlet, ZmqFrame
 from .pipe import ASSIGN, PAYLOAD, Frame, Pipe
+from .shell import ZMQInteractiveShell
 from .streams import DirectPublisher, Flusher, PromptStream
 
-_Frame: Any = zmq.Frame  # type: ignore[attr-defined]  # pyzmq exports it without saying so
-
-#: Messages about a request that ``CellDone`` tells: not sent.
-_SILENT = (b".status", b".execute_input")
-
-
-class Outlet:
-    """What ipykernel takes for a ZMQ socket: sends go to the agent."""
-
-    def __init__(self, channel: str) -> None:
-        self.channel = channel
-        self.pipe: Pipe | None = None
-        self.on_reply: Any = None
-
-    def send_multipart(self, parts: Sequence[Any], *args: Any, **kwargs: Any) -> None:
-        if self.pipe is None or (self.channel == "iopub" and parts[0].endswith(_SILENT)):
-            return
-        at = list(parts).index(DELIM)
-        body = [p.bytes if isinstance(p, _Frame) else p for p in parts[at + 2 :]]
-        if self.on_reply is not None and self.on_reply(body):
-            return
-        self.pipe.send(encode(Jupyter(channel=self.channel), body))
-
-    def send(self, part: Any, *args: Any, **kwargs: Any) -> None:
-        """ZMQ's single-part send: nothing of ipykernel's needs it here."""
-
-
-class _NoChannelThread:
-    """ipykernel asks which thread is the main one."""
-
-    parent_thread = threading.main_thread()
-
-    def __bool__(self) -> bool:
-        return False
+T = TypeVar("T")
 
 
 class WorkerKernel(IPythonKernel):  # type: ignore[misc]
     """An ``IPythonKernel`` that is built before the fork, and given its pipe after it."""
 
+    shell_class = Type(ZMQInteractiveShell)
     shell_stream = AnyTrait()
     control_stream = AnyTrait()
     stdin_socket = AnyTrait()
@@ -78,7 +48,7 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         self.in_user_code = False
         super().__init__(**kwargs)
         self._execute_sleep = 0
-        self.shell_channel_thread = _NoChannelThread()
+        self.shell_channel_thread = NoChannelThread()
 
     @property
     def _supports_kernel_subshells(self) -> bool:
@@ -86,9 +56,10 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
 
     # ------------------------------------------------------------ after the fork
 
-    def attach(self, pipe: Pipe) -> None:
-        """Use ``pipe`` from here on; the calling thread is the main one."""
+    def attach(self, pipe: Pipe, folder: str = "") -> None:
+        """Use ``pipe`` from here on; the calling thread is the main one. ``folder`` is for files of this kernel's own."""
         self.pipe = pipe
+        self.folder = folder
         self.stash: deque[Frame] = deque()
         for outlet in (self.iopub_socket, self.shell_stream, self.stdin_socket):
             outlet.pipe = pipe
@@ -102,8 +73,16 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         sys.stderr.flush()
         for name in ("stdout", "stderr"):
             setattr(sys, name, PromptStream(self.session, publisher, name, flusher, pipe.critical))
-        self._stdout, self._stderr = sys.stdout, sys.stderr
-        self.displayhook_parent = None
+        streams = sys.stdout, sys.stderr
+
+        def flush() -> None:
+            for stream in streams:
+                stream.flush()
+
+        self.iopub_socket.before = flush
+        if folder:
+            self.shell.ipython_dir = folder
+            self.shell.profile_dir = ProfileDir.create_profile_dir_by_name(folder, "default")
         pipe.critical.on_leave = self._left_critical
         signal.signal(signal.SIGINT, self._on_interrupt)
 
@@ -127,52 +106,52 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
             self.interrupted = False
             raise KeyboardInterrupt
 
+    @contextmanager
+    def _cancel_on_sigint(self, future: asyncio.Future[Any]) -> Iterator[None]:
+        """Overridden: ipykernel cancels a cell that awaits. Here that arrives as ``KeyboardInterrupt``, and code of the cell that runs
+        at this moment is interrupted on the spot."""
+
+        def interrupt(signum: int, frame: Any) -> None:
+            if asyncio.current_task() is not None:
+                self._on_interrupt(signum, frame)
+            else:  # the loop waits
+                if self.shell.running is not None:
+                    self.shell.running.interrupted = True
+                future.get_loop().call_soon_threadsafe(future.cancel)
+
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    @contextmanager
+    def user_code(self) -> Iterator[None]:
+        """Interrupts are raised in here."""
+        before, self.in_user_code = self.in_user_code, True
+        try:
+            yield
+        finally:
+            self.in_user_code = before
+
     def pre_handler_hook(self) -> None:
         """Overridden: interrupts are let through by ``do_execute`` alone, where code of the person's runs."""
 
     def post_handler_hook(self) -> None:
         """See ``pre_handler_hook``."""
 
-    @contextlib.contextmanager
-    def _cancel_on_sigint(self, future: asyncio.Future[Any]) -> Any:
-        """Overridden: a cell that awaits is cancelled, as in every ipykernel; here it is remembered why."""
-
-        def cancel(signum: int, frame: Any) -> None:
-            self.cancelled = True
-            future.get_loop().call_soon_threadsafe(future.cancel)
-
-        before = signal.signal(signal.SIGINT, cancel)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-
     async def do_execute(self, *args: Any, **kwargs: Any) -> Any:
         began = time.perf_counter()
-        self.cancelled = False
         try:
             try:
-                self.in_user_code = True
-                reply = await super().do_execute(*args, **kwargs)
-                if self.cancelled and reply.get("ename") == "CancelledError":
-                    # To the person it is what the stop button always raises.
-                    lines = [line.replace("CancelledError", "KeyboardInterrupt") for line in reply["traceback"]]
-                    reply.update(ename="KeyboardInterrupt", traceback=lines)
+                with self.user_code():
+                    reply = await super().do_execute(*args, **kwargs)
             finally:
-                self.in_user_code = False
                 self.seconds = time.perf_counter() - began
                 # A cell may have changed it, and the next cell must be stoppable.
                 signal.signal(signal.SIGINT, self._on_interrupt)
         except KeyboardInterrupt:  # between the person's code and ours
-            reply = {
-                "status": "error",
-                "ename": "KeyboardInterrupt",
-                "evalue": "",
-                "traceback": [],
-                "user_expressions": {},
-                "payload": [],
-                "execution_count": self.execution_count,
-            }
+            reply = interrupted_reply()
         return reply
 
     # ------------------------------------------------------------ input
@@ -191,7 +170,7 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
             raise EOFError
         return value
 
-    def wait_for(self, wanted: Any) -> Any:
+    def wait_for(self, wanted: Callable[[AnyMessage, list[memoryview]], T | None]) -> T:
         """Block the main thread until ``wanted(message, buffers)`` gives something; all else waits for the loop."""
         while True:
             for frame in self.pipe.receive(block=True):
@@ -202,13 +181,23 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
                 self.stash.append(frame)
 
 
-def build() -> WorkerKernel:
-    """A kernel with its shell, complete but for the pipe: what the zygote makes once, before it forks."""
+def interrupted_reply(evalue: str = "") -> dict[str, Any]:
+    """The execute_reply of a cell whose code was not reached, or just left, by an interrupt."""
+    text = f"\x1b[0;31mKeyboardInterrupt\x1b[0m: {evalue}" if evalue else "\x1b[0;31mKeyboardInterrupt\x1b[0m"
+    found = {"status": "error", "ename": "KeyboardInterrupt", "evalue": evalue, "traceback": [text]}
+    return {**found, "user_expressions": {}, "payload": []}
+
+
+def build(folder: str = "") -> WorkerKernel:
+    """A kernel with its shell, complete but for the pipe: what the zygote makes once, before it forks. ``folder``: for files that the
+    shell wants to have (none: where a person's IPython has its own)."""
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # or debugpy warns of frozen modules, in the person's cell
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     config = Config()
     config.HistoryManager.enabled = False  # its file belongs to the notebook's own machine; and no thread before a fork
-    config.InteractiveShell.cache_size = 1000
+    config.IPKernelApp.connection_file = ""  # its being there tells libraries (tqdm) that this is a notebook
+    if folder:
+        config.InteractiveShell.ipython_dir = os.path.join(folder, "ipython")
     session = Session(config=config, key=b"", username="remote")
     kernel: WorkerKernel = WorkerKernel.instance(
         config=config,
@@ -224,7 +213,14 @@ def build() -> WorkerKernel:
     return kernel
 
 
-async def serve(kernel: WorkerKernel, handle: Any) -> None:
+class Handler(Protocol):
+    """What takes the client's messages."""
+
+    def assign(self, message: AnyMessage) -> None: ...
+    async def __call__(self, message: AnyMessage, buffers: list[memoryview]) -> None: ...
+
+
+async def serve(kernel: WorkerKernel, handle: Handler) -> None:
     """Feed frames to ``handle(message, buffers)`` (async) one after the other until the agent is gone; comm messages are not held up
     by a cell that awaits."""
     from tornado.ioloop import IOLoop
@@ -232,6 +228,7 @@ async def serve(kernel: WorkerKernel, handle: Any) -> None:
     kernel.io_loop = IOLoop.current()
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
+    tasks: set[asyncio.Task[None]] = set()  # the loop itself holds them weakly
     queue: asyncio.Queue[tuple[AnyMessage, list[memoryview]]] = asyncio.Queue()
 
     def take(frames: Sequence[Frame]) -> None:
@@ -240,7 +237,8 @@ async def serve(kernel: WorkerKernel, handle: Any) -> None:
             if kind == ASSIGN:
                 handle.assign(message)
             elif isinstance(message, Jupyter) and message.channel == "shell":
-                loop.create_task(dispatch(kernel, buffers))
+                tasks.add(task := loop.create_task(dispatch_late(kernel, buffers)))
+                task.add_done_callback(tasks.discard)
             else:
                 queue.put_nowait((message, buffers))
 
@@ -271,5 +269,14 @@ async def serve(kernel: WorkerKernel, handle: Any) -> None:
 
 async def dispatch(kernel: WorkerKernel, parts: Sequence[memoryview]) -> None:
     """Let ipykernel handle a message of the shell channel: ``parts`` are its four JSON parts and its buffers."""
-    frames = [_Frame(DELIM), _Frame(b""), *(_Frame(bytes(p)) for p in parts)]
+    frames = [ZmqFrame(DELIM), ZmqFrame(b""), *(ZmqFrame(p) for p in parts)]
     await kernel.shell_main(None, frames)
+
+
+async def dispatch_late(kernel: WorkerKernel, parts: Sequence[memoryview]) -> None:
+    """The same for a message of a widget's: callbacks of the person's run, which can be interrupted too."""
+    try:
+        with kernel.user_code():
+            await dispatch(kernel, parts)
+    except KeyboardInterrupt:
+        kernel.log.warning("a callback was interrupted")

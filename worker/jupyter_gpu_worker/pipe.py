@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from jupyter_gpu.wire.codec import BytesLike, size_of
 
-PAYLOAD, ASSIGN, BUSY, IDLE = range(4)
+PAYLOAD, ASSIGN, BUSY, IDLE = range(4)  #: ``BUSY`` carries the run_id of the cell that begins
 
 HEADER = struct.Struct("<QB")
 _READ = 256 << 10
@@ -37,6 +37,11 @@ class FrameParser:
         self._large: memoryview | None = None
         self._large_kind = 0
         self._large_end = 0
+
+    @property
+    def in_large(self) -> bool:
+        """Whether a large payload is on its way: worth reading on at once."""
+        return self._large is not None
 
     def target(self) -> memoryview:
         if self._large is not None:
@@ -63,7 +68,8 @@ class FrameParser:
                 frames.append((kind, memoryview(bytes(self._view[start : start + length]))))
                 at = start + length
             elif length >= _LARGE:
-                self._large = memoryview(mmap.mmap(-1, length))  # pages come as they are written, without zeroing them first
+                # Pages come as they are written, without being zeroed first; private, so that a fork has its own.
+                self._large = memoryview(mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
                 self._large_kind = kind
                 self._large_end = self._end - start
                 self._large[: self._large_end] = self._view[start : self._end]
@@ -138,12 +144,8 @@ class Pipe:
                 raise EOFError("the agent is gone")
             if frames := self._parser.filled(count):
                 return frames
-            if not block and not self._parser_waits():
+            if not block and not self._parser.in_large:
                 return []
-
-    def _parser_waits(self) -> bool:
-        """Whether a large payload is on its way: worth reading on at once."""
-        return self._parser._large is not None
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

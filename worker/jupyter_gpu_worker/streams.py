@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ipykernel.iostream import IOPubThread, OutStream
 
 from .pipe import Critical
 
-#: Seconds from the first write to the screen; ipykernel waits 200 ms. Later writes of a busy cell are gathered for longer.
+#: Seconds after which what was written without a line's end is shown; ipykernel waits 200 ms.
 FIRST = 0.01
+#: Seconds for which the writes of a busy cell are gathered. A line that comes after a pause as long goes out at once, in the thread that
+#: wrote it: another thread would have to wait for the GIL first.
 LATER = 0.05
+#: Characters that are gathered at most: memory, and the first of them should not wait for the last.
+_MOST = 1 << 20
 
 
 class DirectPublisher(IOPubThread):  # type: ignore[misc]
     """What an ``OutStream`` takes for its IOPub thread; there is none, the socket of ours can be used from every thread."""
 
-    def __init__(self, send: Any) -> None:
+    def __init__(self, send: Callable[[Any], None]) -> None:
         self._send = send
         self.io_loop = None
         self.thread = None
         self.background_socket = self
 
-    def schedule(self, f: Any) -> None:
+    def schedule(self, f: Callable[[], None]) -> None:
         f()
 
     def send_multipart(self, parts: Any, *args: Any, **kwargs: Any) -> None:
@@ -43,7 +49,6 @@ class Flusher:
     def __init__(self) -> None:
         self._wake = threading.Event()
         self._streams: set[PromptStream] = set()
-        self._last = 0.0
         self._thread: threading.Thread | None = None
 
     def request(self, stream: PromptStream) -> None:
@@ -57,10 +62,10 @@ class Flusher:
         while True:
             self._wake.wait()
             self._wake.clear()
-            time.sleep(FIRST if time.monotonic() - self._last > 1 else LATER)
-            self._last = time.monotonic()
+            time.sleep(FIRST)
             for stream in list(self._streams):
                 self._streams.discard(stream)
+                time.sleep(max(0.0, stream.shown + LATER - time.monotonic()))
                 try:
                     stream.flush()
                 except (OSError, ValueError):
@@ -69,16 +74,19 @@ class Flusher:
 
 class PromptStream(OutStream):  # type: ignore[misc]
     """An ``OutStream`` whose first line is on the screen within milliseconds, and which keeps order with all other messages since it
-    sends on the caller's thread."""
+    sends on the caller's thread.
 
-    def __init__(
-        self, session: Any, publisher: DirectPublisher, name: str, flusher: Flusher, critical: Critical, *, watchfd: bool = True
-    ) -> None:
+    In a fork of the kernel (``multiprocessing``) it writes to the file descriptor, which the kernel watches: the socket is the
+    kernel's alone, and so are the locks, which another thread may have held at the fork."""
+
+    def __init__(self, session: Any, publisher: DirectPublisher, name: str, flusher: Flusher, critical: Critical) -> None:
         self._critical = critical
-        self._flush_pending = False
         self._flush_lock = threading.RLock()
         self._flusher = flusher
-        super().__init__(session, publisher, name, watchfd=watchfd)
+        self._gathered = 0
+        self.shown = 0.0  #: when something was sent last, on the monotonic clock
+        self._flush_pending = False
+        super().__init__(session, publisher, name)
 
     def _schedule_flush(self) -> None:
         if not self._flush_pending:
@@ -86,10 +94,32 @@ class PromptStream(OutStream):  # type: ignore[misc]
             self._flusher.request(self)
 
     def write(self, string: str) -> int | None:
-        with self._critical:
+        if os.getpid() != self._master_pid:
+            return self._write_in_fork(string)
+        critical = self._critical
+        with critical:
             written: int | None = super().write(string)
+            self._gathered += written or 0
+            if self._gathered > _MOST or (string[-1:] == "\n" and time.monotonic() - self.shown > LATER):
+                self._flush_now()
         return written
 
     def flush(self) -> None:
-        with self._critical, self._flush_lock:  # whoever takes the text also sends it, before another takes more
+        if os.getpid() == self._master_pid:
+            with self._critical:
+                self._flush_now()
+
+    def _flush_now(self) -> None:
+        with self._flush_lock:  # whoever takes the text also sends it, before another takes more
+            if self._gathered:
+                self._gathered = 0
+                self.shown = time.monotonic()
             self._flush()
+
+    def _write_in_fork(self, string: str) -> int:
+        if not isinstance(string, str):
+            raise TypeError(f"write() argument must be str, not {type(string)}")
+        data = string.encode(errors="replace")
+        while data:
+            data = data[os.write(self._original_stdstream_fd, data) :]
+        return len(string)
