@@ -22,7 +22,7 @@ from jupyter_gpu._version import __version__
 from jupyter_gpu.transport.address import parse
 from jupyter_gpu.transport.envelope import SUBPROTOCOL, WEBSOCKET_OPTIONS, no_delay, open_envelope
 from jupyter_gpu.wire.errors import FrameGarbled, JupyterGpuError, ProtocolMismatch
-from jupyter_gpu.wire.messages import PROTOCOL, Activity, AnyMessage, Assigned, Failed, SessionInfo, Welcome, WorkerFailed, WorkerHello
+from jupyter_gpu.wire.messages import PROTOCOL, Activity, AnyMessage, Assigned, Failed, Release, SessionInfo, Welcome, WorkerFailed, WorkerHello
 
 from .auth import Keys, bearer
 from .backends.process import ProcessBackend
@@ -214,6 +214,9 @@ class Gateway:
             raise FrameGarbled(reason="a worker did not begin with WorkerHello")
         if hello.protocol != PROTOCOL:
             await tell(socket, Failed(id=0, error=ProtocolMismatch(here=str(PROTOCOL), there=str(hello.protocol)).to_record()))
+            return
+        if self.manager.closing:
+            await tell(socket, Release(kill=True))  # it was on its way when the gateway began to end
             return
         session_id = self.manager.is_back(worker_id) or hello.session_id
         pair = self.manager.pair_of_worker(worker_id, session_id)

@@ -158,8 +158,8 @@ def descendants_in(runtime: Path) -> list[psutil.Process]:
     return found
 
 
-def wait_for(condition: Callable[[], bool], what: str, timeout: float = 30.0) -> None:
+def wait_for(condition: Callable[[], bool], what: str | Callable[[], str], timeout: float = 30.0) -> None:
     end = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < end, f"not within {timeout} s: {what}"
+        assert time.monotonic() < end, f"not within {timeout} s: {what if isinstance(what, str) else what()}"
         time.sleep(0.02)

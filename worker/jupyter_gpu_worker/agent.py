@@ -119,7 +119,13 @@ class Agent:
         self._pressed = ""  #: run_id of a cell that was interrupted before it began
         self._gone: asyncio.Future[int] = asyncio.get_running_loop().create_future()  #: wait status of the kernel
         self.port = KernelPort(self)
-        self.driver = LinkDriver(self._dial, Link(spool=Spool()), self._from_client, self._from_gateway, session=worker_id, give_up=lease)
+        self.driver = LinkDriver(
+            self._dial, Link(spool=Spool()), self._from_client, self._from_gateway, self._on_state, session=worker_id, give_up=lease
+        )
+
+    def _on_state(self, state: str, detail: str) -> None:
+        if state == "dropped" and not self.session_id:
+            self._stopping.set()  # it stood by and holds nobody's work: a gateway that comes back starts its own
 
     async def _dial(self) -> ClientConnection:
         connection = await dial(self._url, "/v1/worker", self._token)

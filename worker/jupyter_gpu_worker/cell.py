@@ -35,7 +35,7 @@ from jupyter_gpu.wire.messages import (
 )
 
 from .backstop import FetchingBuiltins, Shelf
-from .kernel import WorkerKernel, dispatch, interrupted_reply
+from .kernel import WorkerKernel, dispatch, failed_reply, interrupted_reply
 from .outgoing import Outgoing
 from .pipe import BUSY, IDLE
 
@@ -188,7 +188,7 @@ class CellRunner:
 
     def _finish(self, message: RunCell, mark: Mark, began: float, applied: float, warnings: list[str]) -> None:
         ended = time.perf_counter()
-        reply = self.reply or interrupted_reply()
+        reply = self.reply or failed_reply()
         outgoing = Outgoing(self, message, mark)
         try:
             outgoing.collect()
@@ -196,6 +196,8 @@ class CellRunner:
             self.kernel.log.exception("collecting what changed")
             outgoing = Outgoing(self, message, mark)
             warnings.append(f"what changed could not be sent back: {InternalError(id=message.run_id[:8], text=repr(error))}")
+        if self.kernel.interrupted:
+            warnings.append("the interrupt came when the code had ended and its variables were being collected; they are whole")
         failure = self._error(reply, outgoing.buffers) if reply["status"] == "error" else None
         done = CellDone(
             run_id=message.run_id,

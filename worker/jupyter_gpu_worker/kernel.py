@@ -73,10 +73,10 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         sys.stderr.flush()
         for name in ("stdout", "stderr"):
             setattr(sys, name, PromptStream(self.session, publisher, name, flusher, pipe.critical))
-        streams = sys.stdout, sys.stderr
+        self.streams = {"stdout": sys.stdout, "stderr": sys.stderr}
 
         def flush() -> None:
-            for stream in streams:
+            for stream in self.streams.values():
                 stream.flush()
 
         self.iopub_socket.before = flush
@@ -141,6 +141,9 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         """See ``pre_handler_hook``."""
 
     async def do_execute(self, *args: Any, **kwargs: Any) -> Any:
+        for name, stream in self.streams.items():
+            if getattr(sys, name, None) is None:  # the shell could not even tell of it
+                setattr(sys, name, stream)
         began = time.perf_counter()
         try:
             try:
@@ -186,6 +189,12 @@ def interrupted_reply(evalue: str = "") -> dict[str, Any]:
     text = f"\x1b[0;31mKeyboardInterrupt\x1b[0m: {evalue}" if evalue else "\x1b[0;31mKeyboardInterrupt\x1b[0m"
     found = {"status": "error", "ename": "KeyboardInterrupt", "evalue": evalue, "traceback": [text]}
     return {**found, "user_expressions": {}, "payload": []}
+
+
+def failed_reply() -> dict[str, Any]:
+    """The execute_reply of a cell that the shell itself could not run."""
+    text = "the remote shell failed while it ran this cell, which may have changed the shell; the log of the worker says how"
+    return {**interrupted_reply(), "ename": "RuntimeError", "evalue": text, "traceback": [f"\x1b[0;31mRuntimeError\x1b[0m: {text}"]}
 
 
 def build(folder: str = "") -> WorkerKernel:

@@ -86,23 +86,37 @@ class PromptStream(OutStream):  # type: ignore[misc]
         self._gathered = 0
         self.shown = 0.0  #: when something was sent last, on the monotonic clock
         self._flush_pending = False
+        self._key_of: dict[str, Any] | None = None
+        self._key: frozenset[Any] = frozenset()
         super().__init__(session, publisher, name)
 
-    def _schedule_flush(self) -> None:
-        if not self._flush_pending:
-            self._flush_pending = True
-            self._flusher.request(self)
-
     def write(self, string: str) -> int | None:
+        """As ipykernel's, with what does not change from call to call remembered: ``print`` calls this twice."""
         if os.getpid() != self._master_pid:
             return self._write_in_fork(string)
-        critical = self._critical
-        with critical:
-            written: int | None = super().write(string)
-            self._gathered += written or 0
-            if self._gathered > _MOST or (string[-1:] == "\n" and time.monotonic() - self.shown > LATER):
-                self._flush_now()
-        return written
+        if not isinstance(string, str):
+            raise TypeError(f"write() argument must be str, not {type(string)}")
+        if self.pub_thread is None:
+            raise ValueError("I/O operation on closed file")
+        parent = self.parent_header
+        key = self._key if parent is self._key_of else self._new_key(parent)
+        # An interrupt between two of these lines costs nothing: what is written stays written, and the end of the cell flushes.
+        with self._buffer_lock:
+            self._buffers[key].write(string)
+        self._gathered = gathered = self._gathered + len(string)
+        if gathered > _MOST or (string[-1:] == "\n" and time.monotonic() - self.shown > LATER):
+            self.flush()
+        elif not self._flush_pending:
+            with self._critical:
+                self._flush_pending = True
+                self._flusher.request(self)
+        return len(string)
+
+    def _new_key(self, parent: dict[str, Any]) -> frozenset[Any]:
+        self._key_of = None  # of two threads that come here together, neither must find the other's key
+        self._key = key = frozenset(parent.items())
+        self._key_of = parent
+        return key
 
     def flush(self) -> None:
         if os.getpid() == self._master_pid:

@@ -58,7 +58,7 @@ class Manager:
         self._came_back: dict[str, str] = {}  #: worker of an earlier life -> its session
         self._starts: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closing = False
+        self.closing = False
 
     # ------------------------------------------------------------ life
 
@@ -107,7 +107,7 @@ class Manager:
 
     async def close(self) -> None:
         """End all workers, then the backend. Nothing is left behind."""
-        self._closing = True  # what ends now is not to be replaced
+        self.closing = True  # what ends now is not to be replaced
         for worker_id, pair in list(self._workers.items()):
             if pair.worker is not None:
                 await tell(pair.worker, Release(kill=True))
@@ -130,7 +130,7 @@ class Manager:
     # ------------------------------------------------------------ events and instructions
 
     def handle(self, event: state.Event) -> None:
-        if self._closing:
+        if self.closing:
             return
         for instruction in self.fleet.handle(event, time.monotonic()):
             self._carry_out(instruction)
