@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import os
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -53,6 +54,7 @@ _OVER = (SessionState.LOST, SessionState.ENDED)
 _HIGH = 32 << 20
 #: Seconds for an answer to a request.
 _ANSWER = 30.0
+_ATTEMPTS = 4
 
 
 class IoThread:
@@ -108,6 +110,18 @@ class Gateway:
         """The gateway that ``config`` names, else one's own; ``start``: start that if it does not run. Raises
         ``GatewayUnreachable``, ``GatewayStartFailed``, ``TokenRefused``, ``TokenFileExposed``, ``ProtocolMismatch``."""
         config = config or load()
+        for attempt in range(_ATTEMPTS):
+            try:
+                return cls._connect(config, start)
+            except GatewayUnreachable:
+                # One's own gateway may be ending, or be started again by another notebook, at this very moment.
+                if config.gateway or not start or attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(0.2)
+        raise AssertionError("unreachable")
+
+    @classmethod
+    def _connect(cls, config: JupyterGPU, start: bool) -> Gateway:
         if config.gateway:
             url, token = config.gateway, config.token
         else:

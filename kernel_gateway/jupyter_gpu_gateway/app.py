@@ -21,8 +21,20 @@ from websockets.http11 import Request, Response
 from jupyter_gpu._version import __version__
 from jupyter_gpu.transport.address import parse
 from jupyter_gpu.transport.envelope import SUBPROTOCOL, WEBSOCKET_OPTIONS, no_delay, open_envelope
-from jupyter_gpu.wire.errors import FrameGarbled, JupyterGpuError, ProtocolMismatch
-from jupyter_gpu.wire.messages import PROTOCOL, Activity, AnyMessage, Assigned, Failed, Release, SessionInfo, Welcome, WorkerFailed, WorkerHello
+from jupyter_gpu.wire.errors import BadOptionValue, FrameGarbled, JupyterGpuError, ProtocolMismatch
+from jupyter_gpu.wire.messages import (
+    PROTOCOL,
+    Activity,
+    AnyMessage,
+    Assigned,
+    Failed,
+    PeerDetached,
+    Release,
+    SessionInfo,
+    Welcome,
+    WorkerFailed,
+    WorkerHello,
+)
 
 from .auth import Keys, bearer
 from .backends.process import ProcessBackend
@@ -69,7 +81,7 @@ class Gateway:
         preload: list[str] | None = None,
         zygote: subprocess.Popen[bytes] | None = None,
     ) -> None:
-        self.address = parse(url)
+        self.address = parse(url, "--url")
         self.own = own
         self.keys = Keys(token)
         self.store = Store(folder / "gateway.sqlite")
@@ -84,6 +96,7 @@ class Gateway:
         self._make_backend = lambda on_exit: ProcessBackend(folder, PRELOAD if preload is None else preload, on_exit, zygote)
         self._fleet_options = {"standby": standby, "alone": alone, "lease": lease}
         self._busy_at = time.monotonic()
+        self._serving = asyncio.Event()
         self.manager: Manager
 
     # ------------------------------------------------------------ life
@@ -105,6 +118,7 @@ class Gateway:
             )
             self.manager.on_change = self._changed
             await self.manager.start()
+            self._serving.set()
             if self.own:
                 self.manager.handle(state.Warm(""))
             ready(self.url)
@@ -128,6 +142,9 @@ class Gateway:
             finally:
                 os.umask(before)
         host, _, port = self.address.base.partition("://")[2].partition("/")[0].rpartition(":")
+        if not self.address.base.startswith("ws://") or not port.isdigit():
+            expected = "ws://HOST:PORT or unix:///PATH (for wss://, put a proxy before it)"
+            raise BadOptionValue(option="--url", value=str(self.address), expected=expected)
         return await serve(self._connected, host.strip("[]"), int(port), **options)  # type: ignore[arg-type]
 
     def _own_url(self, server: Server) -> str:
@@ -147,8 +164,9 @@ class Gateway:
 
     # ------------------------------------------------------------ who may come in
 
-    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Before the upgrade: None lets it go on."""
+        await self._serving.wait()  # clients of a gateway that was restarted come while it still takes stock
         path = request.path.partition("?")[0]
         if path == "/healthz":
             return connection.respond(http.HTTPStatus.OK, "ok\n")
@@ -162,7 +180,8 @@ class Gateway:
             response.headers["Sec-WebSocket-Protocol"] = SUBPROTOCOL
             return response
         session = _session_of(path)
-        if path in ("/v1/rpc", "/v1/worker") or (session and session in self.manager.fleet.sessions):
+        found = self.manager.fleet.sessions.get(session)
+        if path in ("/v1/rpc", "/v1/worker") or (found is not None and found.state in state.USABLE):
             return None
         return connection.respond(http.HTTPStatus.NOT_FOUND, "There is nothing here.\n")
 
@@ -189,14 +208,26 @@ class Gateway:
             await connection.serve()
         finally:
             self.rpc.discard(connection)
+            for session_id in connection.sessions:
+                self._watcher_left(session_id)
+
+    def _watcher_left(self, session_id: str) -> None:
+        """Nobody waits for a session any more that has no link yet either."""
+        pair = self.manager.pairs.get(session_id)
+        linked = pair is not None and pair.client is not None
+        if not linked and not any(session_id in other.sessions for other in self.rpc):
+            self.manager.handle(state.Clients(session_id, 0))
 
     async def _client_link(self, socket: ServerConnection, session_id: str) -> None:
-        session = self.manager.fleet.sessions[session_id]
+        session = self.manager.fleet.sessions.get(session_id)
+        if session is None:
+            return  # it ended in this moment
         pair = self.manager.pair_of_worker(session.worker_id, session_id)
-        if pair.client is not None:
-            await pair.client.close(4000, "another client took over")
-            await pair.left(pair.client, "another client took over")
-        pair.client = socket
+        before, pair.client = pair.client, socket
+        if before is not None:
+            if pair.worker is not None:
+                await tell(pair.worker, PeerDetached(reason="another client took over"))
+            self.manager.spawn(before.close(4000, "another client took over"))
         self.links += 1
         self.manager.handle(state.Clients(session_id, 1))
         try:
@@ -213,12 +244,17 @@ class Gateway:
         if not isinstance(hello, WorkerHello):
             raise FrameGarbled(reason="a worker did not begin with WorkerHello")
         if hello.protocol != PROTOCOL:
-            await tell(socket, Failed(id=0, error=ProtocolMismatch(here=str(PROTOCOL), there=str(hello.protocol)).to_record()))
+            error = ProtocolMismatch(here=str(PROTOCOL), there=str(hello.protocol))
+            await tell(socket, Failed(id=0, error=error.to_record()))
+            self.manager.refuse(worker_id, error)
             return
         if self.manager.closing:
             await tell(socket, Release(kill=True))  # it was on its way when the gateway began to end
             return
         session_id = self.manager.is_back(worker_id) or hello.session_id
+        if session_id and not self.manager.belongs(worker_id, session_id):
+            await tell(socket, Release(kill=True))  # its session ended while it was away
+            return
         pair = self.manager.pair_of_worker(worker_id, session_id)
         pair.worker = socket
         if session_id:

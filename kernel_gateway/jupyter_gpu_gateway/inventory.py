@@ -37,7 +37,11 @@ def real_gpus() -> tuple[list[Gpu], list[str]]:
         return [], [f"NVML cannot be used: {error}"]
     found, warnings = [], []
     try:
-        for index in range(pynvml.nvmlDeviceGetCount()):
+        try:
+            count = pynvml.nvmlDeviceGetCount()
+        except pynvml.NVMLError as error:
+            return [], [f"NVML cannot count the GPUs: {error}"]
+        for index in range(count):
             try:
                 handle = pynvml.nvmlDeviceGetHandleByIndex(index)
                 name = _text(pynvml.nvmlDeviceGetName(handle))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from jupyter_gpu.transport.envelope import NOTICE, notice, open_envelope
+from jupyter_gpu.transport.envelope import FRAME, NOTICE, notice, open_envelope
 from jupyter_gpu.wire.errors import FrameGarbled
 from jupyter_gpu.wire.messages import Message, PeerAttached, PeerDetached
 
@@ -60,6 +60,8 @@ async def forward(end: ServerConnection, pair: Pair, on_notice: object) -> None:
                 assert not isinstance(message, memoryview)
                 await on_notice(message)
                 continue
+            if data[:1] != FRAME:
+                raise FrameGarbled(reason=f"a websocket message that begins with {data[:1]!r}")
             other = pair.other(end)
             if other is not None:
                 with contextlib.suppress(ConnectionClosed):

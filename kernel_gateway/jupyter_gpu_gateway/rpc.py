@@ -47,7 +47,7 @@ class RpcConnection:
     def __init__(self, gateway: Gateway, socket: ServerConnection) -> None:
         self._gateway = gateway
         self._socket = socket
-        self._sessions: set[str] = set()
+        self.sessions: set[str] = set()  #: that it opened
 
     async def serve(self) -> None:
         with contextlib.suppress(ConnectionClosed):
@@ -71,7 +71,7 @@ class RpcConnection:
 
     def changed(self, info: SessionInfo, error: JupyterGpuError | None) -> None:
         """Push a change to this client, if it opened the session."""
-        if info.session_id in self._sessions:
+        if info.session_id in self.sessions:
             broadcast([self._socket], b"".join(encode(SessionChanged(session=info, error=None if error is None else error.to_record()))))
 
     async def _answer(self, message: AnyMessage) -> None:
@@ -106,10 +106,11 @@ class RpcConnection:
         manager = self._gateway.manager
         found = manager.fleet.find(message.key)
         if found is not None:
-            self._sessions.add(found.session_id)
+            self.sessions.add(found.session_id)
+            manager.handle(state.Clients(found.session_id, 1))
             return Opened(id=message.id, session=manager.info(found), created=False)
         session_id = "s-" + secrets.token_hex(8)
-        self._sessions.add(session_id)
+        self.sessions.add(session_id)
         own = self._gateway.own
         interpreter = message.interpreter if own and message.interpreter != sys.executable else ""
         manager.options[session_id] = (message.env, message.cwd if own else "")
@@ -123,6 +124,7 @@ class RpcConnection:
             manager.handle(state.Opened(session_id, message.key, tuple(message.wanted), interpreter, message.idle))
         if failure:
             raise failure[0]
+        manager.handle(state.Clients(session_id, 1))  # it waits, though it has no link yet
         return Opened(id=message.id, session=manager.info(manager.fleet.sessions[session_id]), created=True)
 
 

@@ -45,8 +45,8 @@ def kept_token(info_file: Path, new: str) -> str:
     with contextlib.suppress(OSError):
         if path.stat().st_mode & 0o077 == 0 and (token := path.read_text().strip()):
             return token
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    os.fchmod(descriptor, 0o600)
+    path.unlink(missing_ok=True)  # somebody may have the old one open
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(new)
     return new

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from jupyter_gpu._version import __version__
-from jupyter_gpu.wire.errors import JupyterGpuError, TokenFileExposed
+from jupyter_gpu.wire.errors import BadOptionValue, JupyterGpuError, TokenFileExposed
 from jupyter_gpu.wire.messages import PROTOCOL
 
 from .app import PRELOAD, Gateway, stop_on_signals
@@ -30,6 +30,8 @@ def run(chosen: argparse.Namespace, folder: Path, zygote: subprocess.Popen[bytes
         with contextlib.ExitStack() as stack:
             if chosen.own:
                 stack.enter_context(sole_owner(chosen.own))
+            else:
+                stack.enter_context(sole_owner(folder / "gateway"))  # two would end each other's workers
             asyncio.run(_serve(chosen, folder, zygote))
         return 0
     except JupyterGpuError as error:
@@ -89,7 +91,10 @@ def _url(chosen: argparse.Namespace) -> str:
 def _token(chosen: argparse.Namespace) -> tuple[str, bool]:
     """(token, whether to show it). A token that somebody gave is known to them already."""
     if chosen.token_file:
-        mode = chosen.token_file.stat().st_mode & 0o777
+        try:
+            mode = chosen.token_file.stat().st_mode & 0o777
+        except OSError as error:
+            raise BadOptionValue(option="--token-file", value=str(chosen.token_file), expected=f"a file ({error.strerror})") from None
         if mode & 0o077:
             raise TokenFileExposed(path=str(chosen.token_file), mode=f"{mode:04o}")
         return chosen.token_file.read_text().strip(), False

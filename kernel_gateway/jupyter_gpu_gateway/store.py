@@ -57,7 +57,7 @@ class Store:
     def _guard(self) -> Any:
         try:
             yield
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             if "full" in str(error):
                 raise DiskFull(path=str(self.path), needed=0) from error
             raise InternalError(id="store", text=f"the gateway's store {self.path}: {error}") from error

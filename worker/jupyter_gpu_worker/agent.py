@@ -41,6 +41,8 @@ _log = logging.getLogger(__name__)
 
 #: Bytes on their way to the kernel beyond which the client waits.
 _FULL = 4 << 20
+#: In place of a run_id: whichever cell begins next.
+_NEXT = "*"
 #: Bytes up to which copying a payload is cheaper than a second write.
 _JOINED = 64 << 10
 #: Seconds within which what a dead kernel said last is read; a child of its may hold its pipe open for ever.
@@ -147,7 +149,8 @@ class Agent:
             self._running = str(data, "ascii")
             self._delivered = False
             self.driver.notify(Activity(busy=kind == BUSY))
-            if kind == BUSY and self._running == self._pressed:
+            if kind == BUSY and self._pressed in (self._running, _NEXT):
+                self._pressed = ""
                 self._signal(signal.SIGINT)
             return
         try:
@@ -184,8 +187,11 @@ class Agent:
         """It overtakes data: the cell may not have begun, and it may be over, and the next one is none of its business."""
         if run_id and run_id != self._running:
             self._pressed = run_id
-        elif self._running or self._delivered:
+        elif self._running:
             self._signal(signal.SIGINT)
+        elif self._delivered:
+            self._pressed = _NEXT
+            self._signal(signal.SIGINT)  # in case that a widget's callback runs
 
     def _from_gateway(self, message: AnyMessage) -> None:
         if isinstance(message, Assign):

@@ -60,6 +60,7 @@ class CellRunner:
 
     async def __call__(self, message: AnyMessage, buffers: list[memoryview]) -> None:
         if isinstance(message, RunCell):
+            self.kernel.interrupted = False  # meant for a cell that is over: one for this cell comes after what is sent now
             self.kernel.pipe.send([message.run_id.encode()], BUSY)
             try:
                 await self.run(message, buffers)

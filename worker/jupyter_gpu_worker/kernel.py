@@ -96,6 +96,9 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
     # ------------------------------------------------------------ interrupts
 
     def _on_interrupt(self, signum: int, frame: Any) -> None:
+        if os.getpid() != self.session.pid:
+            # A child between fork and exec: unwinding would make a second kernel of it, on the same pipe.
+            os._exit(128 + signum)
         if not self.in_user_code or self.pipe.critical.depth:
             self.interrupted = True  # raised when that is done, or told when the cell begins
         else:

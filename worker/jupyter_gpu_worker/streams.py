@@ -86,8 +86,7 @@ class PromptStream(OutStream):  # type: ignore[misc]
         self._gathered = 0
         self.shown = 0.0  #: when something was sent last, on the monotonic clock
         self._flush_pending = False
-        self._key_of: dict[str, Any] | None = None
-        self._key: frozenset[Any] = frozenset()
+        self._keyed: tuple[dict[str, Any] | None, frozenset[Any]] = (None, frozenset())  #: the last parent, and its key in the buffers
         super().__init__(session, publisher, name)
 
     def write(self, string: str) -> int | None:
@@ -99,10 +98,12 @@ class PromptStream(OutStream):  # type: ignore[misc]
         if self.pub_thread is None:
             raise ValueError("I/O operation on closed file")
         parent = self.parent_header
-        key = self._key if parent is self._key_of else self._new_key(parent)
+        known = self._keyed
+        if known[0] is not parent:
+            self._keyed = known = parent, frozenset(parent.items())
         # An interrupt between two of these lines costs nothing: what is written stays written, and the end of the cell flushes.
         with self._buffer_lock:
-            self._buffers[key].write(string)
+            self._buffers[known[1]].write(string)
         self._gathered = gathered = self._gathered + len(string)
         if gathered > _MOST or (string[-1:] == "\n" and time.monotonic() - self.shown > LATER):
             self.flush()
@@ -111,12 +112,6 @@ class PromptStream(OutStream):  # type: ignore[misc]
                 self._flush_pending = True
                 self._flusher.request(self)
         return len(string)
-
-    def _new_key(self, parent: dict[str, Any]) -> frozenset[Any]:
-        self._key_of = None  # of two threads that come here together, neither must find the other's key
-        self._key = key = frozenset(parent.items())
-        self._key_of = parent
-        return key
 
     def flush(self) -> None:
         if os.getpid() == self._master_pid:

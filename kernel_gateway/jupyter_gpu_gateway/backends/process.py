@@ -69,7 +69,7 @@ class Zygote:
             while line := await reader.readline():
                 try:
                     self._take(json.loads(line))
-                except ValueError:
+                except (ValueError, KeyError, TypeError, AttributeError):
                     _log.warning("the zygote said %r", line[:200])
         finally:
             transport.close()

@@ -27,6 +27,8 @@ _DIAL_IN = 60.0
 #: Seconds for workers of an earlier gateway to come back.
 _COME_BACK = 30.0
 _TICK = 1.0
+#: Seconds that a gateway which ends waits for workers that are just being started.
+_FORK = 5.0
 
 
 class Manager:
@@ -58,6 +60,7 @@ class Manager:
         self._came_back: dict[str, str] = {}  #: worker of an earlier life -> its session
         self._starts: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._missed: set[str] = set()  #: workers that were not there when they were last looked for
         self.closing = False
 
     # ------------------------------------------------------------ life
@@ -65,7 +68,7 @@ class Manager:
     async def start(self) -> None:
         """Take back what an earlier gateway left, then serve."""
         await self._reconcile()
-        self._spawn(self._ticking())
+        self.spawn(self._ticking())
 
     async def _reconcile(self) -> None:
         kept = self._store.workers()
@@ -82,7 +85,7 @@ class Manager:
             self._checkpoints[worker_id] = worker.checkpoint or {}
             found = sessions.get(worker_id)
             if found is None:
-                self._spawn(self._stop_worker(worker_id))  # it stood by, or its session had ended
+                self.spawn(self._stop_worker(worker_id))  # it stood by, or its session had ended
                 continue
             self._keys.workers[worker_id] = worker.secret
             session = found
@@ -91,7 +94,7 @@ class Manager:
             self.fleet.sessions[session.session_id] = session
             self.fleet.workers[worker_id] = state.Worker(worker_id, worker.interpreter, ready=False, session_id=session.session_id)
             self._came_back[worker_id] = session.session_id
-            self._spawn(self._await_return(worker_id))
+            self.spawn(self._await_return(worker_id))
 
     async def _await_return(self, worker_id: str) -> None:
         await asyncio.sleep(_COME_BACK)
@@ -104,16 +107,31 @@ class Manager:
         while True:
             await asyncio.sleep(_TICK)
             self.handle(state.Tick())
+            await self._look_after()
+
+    async def _look_after(self) -> None:
+        """Workers whose end nobody reported: an earlier gateway's, or those of a zygote that died. Missed twice, so that a report with
+        the exit code comes first where there is one."""
+        known = dict(self._checkpoints)
+        lives = await self._backend.check(list(known.values()))
+        gone = {worker_id for worker_id, alive in zip(known, lives) if not alive and worker_id in self._checkpoints}
+        for worker_id in gone & self._missed:
+            self._forget(worker_id)
+            self.handle(state.WorkerGone(worker_id))
+        self._missed = gone
 
     async def close(self) -> None:
         """End all workers, then the backend. Nothing is left behind."""
         self.closing = True  # what ends now is not to be replaced
+        await self._forks_done()
         for worker_id, pair in list(self._workers.items()):
             if pair.worker is not None:
                 await tell(pair.worker, Release(kill=True))
-            self._store.drop_worker(worker_id)
+            with contextlib.suppress(JupyterGpuError):
+                self._store.drop_worker(worker_id)
         for session_id in list(self.fleet.sessions):
-            self._store.drop_session(session_id)
+            with contextlib.suppress(JupyterGpuError):
+                self._store.drop_session(session_id)
         tasks = [*self._tasks, *self._starts.values()]
         for task in tasks:
             task.cancel()
@@ -122,7 +140,13 @@ class Manager:
         await asyncio.gather(*(self._backend.stop(c) for c in self._checkpoints.values() if c), return_exceptions=True)
         await self._backend.close()
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    async def _forks_done(self) -> None:
+        """What is being started has no checkpoint yet, and could not be stopped."""
+        end = time.monotonic() + _FORK
+        while time.monotonic() < end and any(w not in self._checkpoints and not t.done() for w, t in self._starts.items()):
+            await asyncio.sleep(0.01)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -140,9 +164,9 @@ class Manager:
             self._starts[instruction.worker_id] = task = asyncio.ensure_future(self._start_worker(instruction))
             task.add_done_callback(lambda _: self._starts.pop(instruction.worker_id, None))
         elif isinstance(instruction, state.AssignWorker):
-            self._spawn(self._assign(instruction.worker_id, instruction.session_id))
+            self.spawn(self._assign(instruction.worker_id, instruction.session_id))
         elif isinstance(instruction, state.ReleaseWorker):
-            self._spawn(self._release(instruction.worker_id, instruction.kill))
+            self.spawn(self._release(instruction.worker_id, instruction.kill))
         elif isinstance(instruction, state.Changed):
             self._changed(instruction.session_id)
         else:
@@ -165,7 +189,7 @@ class Manager:
         self.options.pop(session_id, None)
         pair = self.pairs.pop(session_id, None)
         if pair is not None and pair.client is not None:
-            self._spawn(_say_end(pair, error))
+            self.spawn(_say_end(pair, error))
         self.on_change(
             SessionInfo(session_id=session_id, key="", state=SessionState.ENDED, label="", created=0.0, reason=error.sentence), error
         )
@@ -190,7 +214,7 @@ class Manager:
         except Exception as error:
             shown = error if isinstance(error, JupyterGpuError) else InternalError(id=worker_id, text=repr(error))
             _log.error("worker %s: %s", worker_id, shown, exc_info=not isinstance(error, JupyterGpuError))
-            self._forget(worker_id)
+            await self._stop_worker(worker_id)
             self.handle(state.WorkerGone(worker_id, shown))
 
     def _exited(self, worker_id: str, code: int) -> None:
@@ -205,6 +229,8 @@ class Manager:
     def _forget(self, worker_id: str) -> None:
         self._keys.workers.pop(worker_id, None)
         self._checkpoints.pop(worker_id, None)
+        self._workers.pop(worker_id, None)
+        self._came_back.pop(worker_id, None)
         with contextlib.suppress(JupyterGpuError):
             self._store.drop_worker(worker_id)
 
@@ -222,6 +248,16 @@ class Manager:
             self.fleet.workers[worker_id].ready = True
         return session_id
 
+    def refuse(self, worker_id: str, error: JupyterGpuError) -> None:
+        """A worker that cannot be used."""
+        self.spawn(self._stop_worker(worker_id))
+        self.handle(state.WorkerGone(worker_id, error))
+
+    def belongs(self, worker_id: str, session_id: str) -> bool:
+        """Whether this session is the worker's: its own word would let it take another's."""
+        worker = self.fleet.workers.get(worker_id)
+        return worker is not None and worker.session_id == session_id and session_id in self.fleet.sessions
+
     async def _assign(self, worker_id: str, session_id: str) -> None:
         session = self.fleet.sessions.get(session_id)
         pair = self._workers.get(worker_id)
@@ -235,7 +271,7 @@ class Manager:
         pair = self._workers.pop(worker_id, None)
         if pair is not None and pair.worker is not None:
             await tell(pair.worker, Release(kill=kill))
-        if pair is None or kill:
+        if pair is None or pair.worker is None or kill:
             await self._stop_worker(worker_id)
 
     async def _stop_worker(self, worker_id: str) -> None:

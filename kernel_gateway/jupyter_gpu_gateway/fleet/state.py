@@ -31,11 +31,10 @@ TRANSITIONS: dict[tuple[SessionState, str], SessionState] = {
     (S.READY, "stop"): S.ENDED,
     (S.IDLE, "stop"): S.ENDED,
     (S.BUSY, "stop"): S.ENDED,
-    (S.QUEUED, "failed"): S.ENDED,
     (S.STARTING, "failed"): S.ENDED,
 }
-ALIVE = frozenset({S.QUEUED, S.STARTING, S.READY, S.BUSY, S.IDLE})
-_WITH_WORKER = frozenset({S.STARTING, S.READY, S.BUSY, S.IDLE})
+#: A client can be connected to it.
+USABLE = frozenset({S.READY, S.BUSY, S.IDLE})
 
 #: Workers of a session that died before it was ready, after which trying again is no use.
 _MOST_FAILURES = 2
@@ -58,6 +57,7 @@ class Session:
     clients: int = 0
     alone_since: float = 0.0
     failures: int = 0
+    position: int = 0  #: in the queue, from 1; 0: not in it
     warm: bool = False
     reason: str = ""
     versions: Versions | None = None
@@ -187,7 +187,7 @@ class Fleet:
 
     def __init__(self, gpus: Iterable[Gpu], *, standby: int, alone: float, new_id: Callable[[], str]) -> None:
         self.gpus = list(gpus)
-        self.sessions: dict[str, Session] = {}
+        self.sessions: dict[str, Session] = {}  #: those that are alive; one that is over is gone from here
         self.workers: dict[str, Worker] = {}
         self.standby = standby
         self.alone = alone
@@ -204,7 +204,7 @@ class Fleet:
 
     def find(self, key: str) -> Session | None:
         """The session of this key that is alive."""
-        return next((s for s in self.sessions.values() if s.key == key and s.state in ALIVE), None)
+        return next((s for s in self.sessions.values() if s.key == key), None)
 
     def queue(self) -> list[Session]:
         """Sessions that wait for hardware, the longest first."""
@@ -212,20 +212,21 @@ class Fleet:
 
     def inventory(self) -> list[Gpu]:
         """All GPUs, with who has them."""
-        owners = {g.uuid: s.session_id for s in self.sessions.values() if s.state in _WITH_WORKER for g in s.gpus}
+        owners = {g.uuid: s.session_id for s in self.sessions.values() for g in s.gpus}
         return [_owned(g, owners.get(g.uuid, "")) for g in self.gpus]
 
     # ------------------------------------------------------------ events
 
     def _opened(self, event: Opened) -> None:
-        missing = self._impossible(event.wanted)
+        wanted = [w for w in event.wanted if w.count > 0]
+        missing = self._impossible(wanted)
         if missing is not None:
             self._out.append(Ended(event.session_id, missing))
             return
         self.sessions[event.session_id] = Session(
             event.session_id,
             event.key,
-            list(event.wanted),
+            wanted,
             self._now,
             event.interpreter,
             event.idle,
@@ -237,13 +238,13 @@ class Fleet:
 
     def _stopped(self, event: Stopped) -> None:
         session = self.sessions.get(event.session_id)
-        if session is not None and session.state in ALIVE:
+        if session is not None:
             self._end(session, "stop", SessionLost(session=session.session_id, reason=event.reason), kill=event.kill)
 
     def _worker_ready(self, event: WorkerReady) -> None:
         worker = self.workers.get(event.worker_id)
-        if worker is None:
-            self._out.append(ReleaseWorker(event.worker_id, kill=True))  # of an earlier life
+        if worker is None or worker.session_id not in ("", *self.sessions):
+            self._out.append(ReleaseWorker(event.worker_id, kill=True))  # of an earlier life, or its session is over
             return
         worker.ready, worker.versions, worker.pid = True, event.versions, event.pid
         if worker.session_id:
@@ -263,9 +264,9 @@ class Fleet:
             return
         session = self.sessions.get(worker.session_id)
         error = event.error or SessionLost(session=worker.session_id, reason="its worker is gone")
-        if session is None or session.state not in ALIVE:
-            if not worker.ready:
-                self._fail_waiting(worker.interpreter, error)
+        if session is None:
+            if not worker.ready and not worker.session_id:
+                self._warm.pop(worker.interpreter, None)  # it never came up: to keep on trying would go on for ever
         elif session.state == S.STARTING:
             session.failures += 1
             session.worker_id, session.gpus = "", []
@@ -274,17 +275,12 @@ class Fleet:
             else:
                 self._move(session, "worker gone")
         else:
-            session.worker_id = ""
             self._end(session, "worker gone", error)
         self._place()
 
-    def _fail_waiting(self, interpreter: str, error: JupyterGpuError) -> None:
-        """A standby worker never came up: keeping on trying would go on for ever."""
-        self._warm.pop(interpreter, None)
-
     def _activity(self, event: Activity) -> None:
         session = self.sessions.get(event.session_id)
-        if session is not None and session.state in ALIVE:
+        if session is not None:
             session.active = self._now
             self._move(session, "busy" if event.busy else "idle")
 
@@ -294,7 +290,7 @@ class Fleet:
             session.clients, session.alone_since = event.count, self._now
 
     def _tick(self, event: Tick) -> None:
-        for session in [s for s in self.sessions.values() if s.state in ALIVE]:
+        for session in list(self.sessions.values()):
             reason = self._overdue(session)
             if reason:
                 self._end(session, "stop", SessionLost(session=session.session_id, reason=reason))
@@ -344,8 +340,8 @@ class Fleet:
         for session in self.queue():
             gpus = self._choose(session)
             if gpus is None:
-                self._out.append(Changed(session.session_id))
                 continue
+            session.position = 0
             session.gpus = [_owned(g, session.session_id) for g in gpus]
             session.state = TRANSITIONS[(session.state, "hardware free")]
             worker = self._standby_of(session.interpreter)
@@ -356,6 +352,10 @@ class Fleet:
             self._out.append(Changed(session.session_id))
             if worker.ready:
                 self._assign(worker)
+        for position, session in enumerate(self.queue(), 1):
+            if session.position != position:
+                session.position = position
+                self._out.append(Changed(session.session_id))
         for interpreter in self._warm:
             for _ in range(self.standby - sum(1 for w in self.workers.values() if w.interpreter == interpreter and not w.session_id)):
                 self._start(interpreter)
@@ -390,7 +390,7 @@ class Fleet:
     def _end(self, session: Session, what: str, error: JupyterGpuError, *, kill: bool = False) -> None:
         worker_id, session.worker_id, session.gpus = session.worker_id, "", []
         session.reason = error.sentence
-        self._move(session, what)
+        session.state = TRANSITIONS[(session.state, what)]
         self._out.append(Ended(session.session_id, error))
         del self.sessions[session.session_id]
         worker = self.workers.get(worker_id)
@@ -422,5 +422,4 @@ def _text(choice: Wanted) -> str:
 
 
 def _owned(gpu: Gpu, session_id: str) -> Gpu:
-
     return replace(gpu, session_id=session_id)
