@@ -87,7 +87,7 @@ class Kernel:
 
     def close(self) -> None:
         self.client.stop_channels()
-        self.manager.shutdown_kernel(now=True)
+        self.manager.shutdown_kernel()  # in order: it ends its sessions, whose GPUs the next one needs
         self.manager.cleanup_resources()
 
 

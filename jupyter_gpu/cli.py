@@ -8,9 +8,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ._version import __version__
 from .wire.errors import JupyterGpuError
+
+if TYPE_CHECKING:
+    from .client import Gateway
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,10 +58,8 @@ def _status(chosen: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from .client import Gateway
-
+    gateway = _running_gateway()
     console = Console()
-    gateway = Gateway.connect(start=False)
     try:
         sessions, gpus = gateway.sessions(), gateway.inventory()
         console.print(f"[bold]{gateway.url}[/bold] (release {gateway.welcome.software})", soft_wrap=True)
@@ -80,12 +82,22 @@ def _status(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _stop(chosen: argparse.Namespace) -> int:
+def _running_gateway() -> Gateway:
+    """Raises ``GatewayUnreachable``; where nothing is configured and nothing runs, ``SystemExit`` with a sentence."""
+    from . import embedded
     from .client import Gateway
+    from .config import load
 
+    config = load()
+    if not config.gateway and embedded.find(config) is None:
+        raise SystemExit("Your own gateway does not run; the first %%remote cell starts it.")
+    return Gateway.connect(config, start=False)
+
+
+def _stop(chosen: argparse.Namespace) -> int:
     if chosen.gateway:
         return _stop_gateway()
-    gateway = Gateway.connect(start=False)
+    gateway = _running_gateway()
     try:
         ids = [s.session_id for s in gateway.sessions()] if chosen.all else [chosen.session]
         for session_id in ids:

@@ -37,6 +37,7 @@ class Load:
         self.remote = remote
         self.journal: list[Undo] = []
         self.values: list[Any] = []
+        self.lazily = False  #: whether modules are imported when they are first used
         self.memos: list[tuple[int, Any]] = []
         self.skip: dict[int, Any] = {}  #: objects that existed for the pickle only, or have a token of their own
         self.replaced: list[tuple[Any, Any]] = []
@@ -77,7 +78,13 @@ class Load:
         start, first = 4 + size, 0
         for names, count, base, length in segments:
             unpickler = Unpickler(
-                view[start : start + length], buffers[first : first + count], self.namespace, self.resolve, self.remote, self.journal
+                view[start : start + length],
+                buffers[first : first + count],
+                self.namespace,
+                self.resolve,
+                self.remote,
+                self.journal,
+                self.lazily,
             )
             value = unpickler.load()
             self.values.extend([value] if names == 1 else value)

@@ -10,11 +10,12 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from types import CellType, CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType
+from types import CellType, CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any
 
 import cloudpickle
 
+from . import lazy
 from .inplace import Undo
 
 _UNSEEN = object()
@@ -28,6 +29,7 @@ class _Loading(threading.local):
     remote: Callable[[str], Any] | None = None
     journal: list[Undo] | None = None
     fresh: set[type] | None = None
+    lazily: bool = False
 
 
 _loading = _Loading()
@@ -45,24 +47,29 @@ class Unpickler(pickle.Unpickler):
         resolve: Callable[[Any], Any],
         remote: Callable[[str], Any] | None = None,
         journal: list[Undo] | None = None,
+        lazily: bool = False,
     ) -> None:
         super().__init__(io.BytesIO(stream), buffers=buffers)
         self._resolve = resolve
-        self._context = (namespace, remote, journal, set[type]())
+        self._context = (namespace, remote, journal, set[type](), lazily)
 
     def persistent_load(self, pid: Any) -> Any:
         return self._resolve(pid)
 
     def load(self) -> Any:
-        saved = (_loading.namespace, _loading.remote, _loading.journal, _loading.fresh)
-        _loading.namespace, _loading.remote, _loading.journal, _loading.fresh = self._context
+        saved = (_loading.namespace, _loading.remote, _loading.journal, _loading.fresh, _loading.lazily)
+        _loading.namespace, _loading.remote, _loading.journal, _loading.fresh, _loading.lazily = self._context
         try:
             return super().load()
         finally:
-            _loading.namespace, _loading.remote, _loading.journal, _loading.fresh = saved
+            _loading.namespace, _loading.remote, _loading.journal, _loading.fresh, _loading.lazily = saved
 
 
 # ---------------------------------------------------------------- called by pickles
+
+
+def named_module(name: str) -> ModuleType:
+    return lazy.named_module(name, _loading.lazily)
 
 
 def empty_cell() -> CellType:

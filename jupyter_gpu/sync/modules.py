@@ -37,7 +37,7 @@ def version_of(name: str) -> str:
     """Version of a top-level module; "" if it tells none."""
     module = sys.modules.get(name)
     told = getattr(module, "__version__", None)
-    return told if isinstance(told, str) else _distribution_version(name)
+    return str(told) if isinstance(told, str) else _distribution_version(name)  # torch has a subclass of its own
 
 
 def versions_of(names: Iterable[str]) -> dict[str, str]:

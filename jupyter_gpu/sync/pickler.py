@@ -20,7 +20,8 @@ import cloudpickle
 from . import codecs
 from .handles import Handle
 from .inplace import content_of
-from .loading import bound_there, empty_cell, fill_cell, load_code, make_class, make_function, own_dict, set_class_state
+from .lazy import LazyModule
+from .loading import bound_there, empty_cell, fill_cell, load_code, make_class, make_function, named_module, own_dict, set_class_state
 from .names import globals_of
 
 if TYPE_CHECKING:
@@ -91,7 +92,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _reduce_module(self, obj: ModuleType) -> Any:
         self.modules.add(obj.__name__)
-        return cloudpickle.cloudpickle._module_reduce(obj)
+        if isinstance(obj, LazyModule):
+            return named_module, (obj.__name__,)
+        reduced = cloudpickle.cloudpickle._module_reduce(obj)
+        by_name = reduced[0] is cloudpickle.cloudpickle.subimport
+        return (named_module, reduced[1]) if by_name else reduced
 
     def _reduce_once(self, obj: Any) -> Any:
         if (found := self.reduced.get(id(obj))) is None:

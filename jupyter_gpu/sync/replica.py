@@ -207,6 +207,7 @@ class Replica:
         change.warnings = [f"{n} was bound anew here while the cell ran; the cell's value was taken" for n in sorted(gone)]
         with _no_collection():
             load = applying.Load(self.namespace, self.objects, self._remote)
+            load.lazily = self.side == "client"
             applying.take_over(load, snapshot, stream, list(buffers))
             self.objects.learn(self._peer, snapshot.serial, load.memos, load.skip)
             del load  # what it holds counts as in use

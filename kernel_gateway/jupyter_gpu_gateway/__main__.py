@@ -28,7 +28,7 @@ def options(argv: list[str]) -> argparse.Namespace:
         type=float,
         default=None,
         metavar="SECONDS",
-        help="end a session that long after its notebook went away (default: 3600; own: 60)",
+        help="end a session that long after its notebook went away (default: 3600; own: 10)",
     )
     parser.add_argument(
         "--lease", type=float, default=300.0, metavar="SECONDS", help="workers end after so long without a gateway (default: %(default)s)"

@@ -79,6 +79,8 @@ class RpcConnection:
         try:
             await self._send(await self._do(message))
         except JupyterGpuError as error:
+            if not request:
+                raise  # it is no request: the connection ends
             await self._send(Failed(id=request, error=error.to_record()))
         except ConnectionClosed:
             raise

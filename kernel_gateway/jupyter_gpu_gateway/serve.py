@@ -53,7 +53,7 @@ async def _serve(chosen: argparse.Namespace, folder: Path, zygote: subprocess.Po
         own=bool(chosen.own),
         simulate=chosen.simulate,
         standby=chosen.standby,
-        alone=(60.0 if chosen.own else 3600.0) if chosen.alone is None else chosen.alone,
+        alone=(10.0 if chosen.own else 3600.0) if chosen.alone is None else chosen.alone,
         lease=chosen.lease,
         exit_when_idle=chosen.exit_when_idle,
         preload=PRELOAD if chosen.preload is None else [m for m in chosen.preload.split(",") if m],

@@ -156,7 +156,11 @@ def test_gateway_killed_in_mid_cell_is_said(place: dict[str, str], tmp_path: Pat
                     process.terminate()
             except psutil.Error:
                 continue
-        wait_for(lambda: not descendants_in(runtime), lambda: f"nothing left: {[(p.pid, p.ppid(), p.cmdline()) for p in descendants_in(runtime)]}", timeout=30)
+        wait_for(
+            lambda: not descendants_in(runtime),
+            lambda: f"nothing left: {[(p.pid, p.ppid(), p.cmdline()) for p in descendants_in(runtime)]}",
+            timeout=30,
+        )
 
 
 def test_status_plan_help(notebook: Notebook) -> None:

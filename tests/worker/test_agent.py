@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -112,6 +113,25 @@ def test_agent_killed_leaves_nothing(zygote: ZygoteProcess, worker: Worker, numb
     os.kill(worker.hello.pid, number)
     zygote.exited(worker)
     check_all_gone(worker, children)
+
+
+def test_files_go_with_the_worker_even_without_its_zygote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gateway: SmallGateway) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    zygote = ZygoteProcess(tmp_path / "log")
+    zygote.event("ready")
+    zygote.fork(gateway)
+    worker = gateway.next()
+    worker.expect(KernelHello)
+    zygote.process.kill()
+    zygote.process.wait(10)
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()]
+    worker.release(kill=True)
+    for _ in range(20):
+        if alive(worker.hello.pid):
+            os.kill(worker.hello.pid, signal.SIGTERM)  # the gateway does both
+    check_all_gone(worker, [])
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []
+    zygote.close()
 
 
 def test_release_during_a_stubborn_cell(worker: Worker) -> None:

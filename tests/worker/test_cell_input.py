@@ -71,7 +71,11 @@ def test_interrupt_is_a_true_keyboard_interrupt(shared: KernelEnd, body: str) ->
 
 
 def test_interrupt_can_be_caught(shared: KernelEnd) -> None:
-    cell = interrupted(shared, "try:\n    import time\n    print('ready', flush=True)\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('caught')", "")
+    cell = interrupted(
+        shared,
+        "try:\n    import time\n    print('ready', flush=True)\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('caught')",
+        "",
+    )
     assert cell.done.status == "ok" and "caught" in cell.text()
 
 
@@ -104,6 +108,12 @@ def test_error_message_says_keyboard_interrupt(shared: KernelEnd) -> None:
 def test_interrupt_reaches_commands(shared: KernelEnd) -> None:
     interrupted(shared, "!sleep 60")
     assert shared.ok("print('alive')").text() == "alive\n"
+
+
+def test_interrupt_in_a_finalizer_is_not_lost(shared: KernelEnd) -> None:
+    body = "import time\nclass D:\n    def __del__(self):\n        print('ready', flush=True)\n        while True: pass\nd = D(); del d\ntime.sleep(60)"
+    cell = interrupted(shared, body, "")
+    assert cell.ename == "KeyboardInterrupt" and not cell.text("stderr")
 
 
 def test_interrupts_while_printing_harm_nothing(shared: KernelEnd) -> None:

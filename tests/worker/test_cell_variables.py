@@ -99,7 +99,7 @@ def test_out_and_keep(kernel: KernelEnd) -> None:
 
 def test_what_cannot_come_back_becomes_a_handle(kernel: KernelEnd) -> None:
     cell = kernel.ok("import threading\nlock = threading.Lock()\nfine = 1")
-    assert [s.name for s in cell.done.stuck] == ["lock"] == [h.name for h in cell.done.handles]
+    assert [s.name for s in cell.done.stuck] == ["lock"] == [h.name for h in cell.done.handles], cell.done.stuck
     assert kernel.namespace["fine"] == 1
     kernel.send(Fetch(id=6, names=["lock", "no_such_name"]))
     message, _ = kernel.expect(Fetched)
@@ -214,7 +214,10 @@ def test_big_buffers_and_offers(kernel: KernelEnd) -> None:
 
 
 def test_sources_of_local_modules_travel(kernel: KernelEnd) -> None:
-    kernel.send(RunCell(run_id="m", code="import my_own\nprint(my_own.f())", execution_count=1, sources={"my_own.py": 0}), [b"def f(): return 'mine'\n"])
+    kernel.send(
+        RunCell(run_id="m", code="import my_own\nprint(my_own.f())", execution_count=1, sources={"my_own.py": 0}),
+        [b"def f(): return 'mine'\n"],
+    )
     assert kernel.finish("m", take=False).text() == "mine\n"
 
 
@@ -222,7 +225,10 @@ def test_exit_handlers_run_and_files_go(new_kernel: NewKernel, tmp_path: Any) ->
     kernel = new_kernel()
     kernel.hello()
     target = str(tmp_path / "said")
-    kernel.ok(f"import atexit, tempfile\natexit.register(lambda: open({target!r}, 'w').write('bye'))\nt = tempfile.TemporaryDirectory()\nprint(t.name)", out=[])
+    kernel.ok(
+        f"import atexit, tempfile\natexit.register(lambda: open({target!r}, 'w').write('bye'))\nt = tempfile.TemporaryDirectory()\nprint(t.name)",
+        out=[],
+    )
     kernel.sock.close()
     import psutil
 

@@ -56,7 +56,17 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNvml]:
 
 @pytest.mark.parametrize(
     ("visible", "numbers"),
-    [("", []), ("GPU-11", [1]), ("2,0", [2, 0]), ("GPU-2,GPU-00", [2, 0]), ("GPU-77,0", []), ("0,9,1", [0]), ("GPU-", []), ("-1", []), ("SIM-1", [])],
+    [
+        ("", []),
+        ("GPU-11", [1]),
+        ("2,0", [2, 0]),
+        ("GPU-2,GPU-00", [2, 0]),
+        ("GPU-77,0", []),
+        ("0,9,1", [0]),
+        ("GPU-", []),
+        ("-1", []),
+        ("SIM-1", []),
+    ],
 )
 def test_only_those_that_cuda_sees(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch, visible: str, numbers: list[int]) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

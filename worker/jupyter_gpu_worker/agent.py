@@ -243,6 +243,7 @@ class Agent:
                 await asyncio.wait([self._gone], timeout=_GRACE)
             return 0
         finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # it is ending, and has yet to clear up
             self._kill()
             await asyncio.wait([self._gone])
             loop.remove_signal_handler(signal.SIGCHLD)

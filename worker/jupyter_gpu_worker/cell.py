@@ -64,6 +64,12 @@ class CellRunner:
             self.kernel.pipe.send([message.run_id.encode()], BUSY)
             try:
                 await self.run(message, buffers)
+            except (OSError, EOFError):
+                raise  # the agent is gone
+            except Exception as error:  # a fault of ours in one cell must not cost the session
+                self.kernel.log.exception("cell %s", message.run_id)
+                record = InternalError(id=message.run_id[:8], text=f"{type(error).__name__}: {error}").to_record()
+                self.kernel.tell(CellDone(run_id=message.run_id, status="refused", execution_count=message.execution_count, refused=record))
             finally:
                 self.kernel.pipe.send([], IDLE)
         elif isinstance(message, Fetch):
@@ -145,8 +151,10 @@ class CellRunner:
         return [n for n in message.names.stores if n not in read and self.replica.knows(n)]
 
     def _source_folder(self) -> Path:
-        folder = Path(self.kernel.folder or tempfile.mkdtemp(prefix="jupyter-gpu-")) / "sources"
-        self.kernel.folder = str(folder.parent)
+        if not self.kernel.folder:
+            self._own_folder = tempfile.TemporaryDirectory(prefix="jupyter-gpu-")
+            self.kernel.folder = self._own_folder.name
+        folder = Path(self.kernel.folder) / "sources"
         folder.mkdir(exist_ok=True)
         return folder
 

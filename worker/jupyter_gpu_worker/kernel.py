@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,9 @@ from .shell import ZMQInteractiveShell
 from .streams import DirectPublisher, Flusher, PromptStream
 
 T = TypeVar("T")
+
+#: Seconds after which an interrupt is repeated that hit where Python ignores exceptions.
+_AGAIN = 0.01
 
 
 class WorkerKernel(IPythonKernel):  # type: ignore[misc]
@@ -83,6 +87,8 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         if folder:
             self.shell.ipython_dir = folder
             self.shell.profile_dir = ProfileDir.create_profile_dir_by_name(folder, "default")
+        self._report_ignored = sys.unraisablehook
+        sys.unraisablehook = self._ignored
         pipe.critical.on_leave = self._left_critical
         signal.signal(signal.SIGINT, self._on_interrupt)
 
@@ -108,6 +114,16 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         if self.interrupted and self.in_user_code:
             self.interrupted = False
             raise KeyboardInterrupt
+
+    def _ignored(self, found: Any) -> None:
+        """Python drops exceptions of finalizers and fork hooks. A press of the stop button must not be lost that way."""
+        if found.exc_type is not KeyboardInterrupt or os.getpid() != self.session.pid:
+            self._report_ignored(found)
+        elif self.in_user_code:
+            # Once more, when that callback is over.
+            again = threading.Timer(_AGAIN, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+            again.daemon = True
+            again.start()
 
     @contextmanager
     def _cancel_on_sigint(self, future: asyncio.Future[Any]) -> Iterator[None]:

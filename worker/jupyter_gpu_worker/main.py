@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import traceback
 
 from .kernel import WorkerKernel, serve
 from .pipe import Pipe, pair
@@ -23,7 +24,11 @@ def run_worker(kernel: WorkerKernel, *, worker_id: str, secret: str, url: str, l
         code = 1
         try:
             ours.close()
+            log = os.dup(2)  # stderr becomes the person's
             code = run_kernel(kernel, theirs, parent, folder)
+        except BaseException:
+            os.write(log, traceback.format_exc().encode())
+            raise
         finally:
             leave(code)
     theirs.close()

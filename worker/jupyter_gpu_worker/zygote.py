@@ -177,6 +177,8 @@ class Zygote:
             return
         folder = ""
         try:
+            if not os.path.isdir(self.folder):  # the last worker of a generation that died took it along
+                self.folder = tempfile.mkdtemp(prefix="jupyter-gpu-")
             folder = tempfile.mkdtemp(dir=self.folder)
             pid = os.fork()
         except OSError as error:
@@ -204,6 +206,7 @@ class Zygote:
 
     def _become_worker(self, command: dict[str, Any], folder: str) -> NoReturn:
         code = 1
+        zygote = os.getppid()
         try:
             self.leave_zygote()
             normal_priority()
@@ -223,8 +226,9 @@ class Zygote:
             traceback.print_exc()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                os.rmdir(self.folder)  # the zygote is gone, and this was the last worker; or not, and it is not empty
+            if os.getppid() != zygote:  # then nobody else will
+                with contextlib.suppress(OSError):
+                    os.rmdir(self.folder)  # fails as long as another worker has its files there
             os._exit(code)
 
     def preload(self, modules: list[str]) -> None:
@@ -273,13 +277,13 @@ def main() -> None:
     folder = tempfile.mkdtemp(prefix="jupyter-gpu-")
     try:
         kernel = build(folder)
+        shutil.rmtree(os.path.join(folder, "ipython"), ignore_errors=True)  # each worker gets one of its own
         load(SOON)
         settle()
         zygote = Zygote(kernel, commands, out, folder)
         zygote.say(event="ready", pid=os.getpid(), python=platform.python_version())
         zygote.serve()
     finally:
-        shutil.rmtree(os.path.join(folder, "ipython"), ignore_errors=True)
         with contextlib.suppress(OSError):
             os.rmdir(folder)  # workers that live on have their files there, and the last one removes it
 
