@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from .config import JupyterGPU, load
+from .iothread import IoThread
 from .rpc import Rpc, check_versions
 from .transport.dial import dial
 from .transport.driver import LinkDriver
@@ -55,38 +55,6 @@ _HIGH = 32 << 20
 #: Seconds for an answer to a request.
 _ANSWER = 30.0
 _ATTEMPTS = 4
-
-
-class IoThread:
-    """One loop on a daemon thread for the whole process."""
-
-    _instance: IoThread | None = None
-    _pid = 0
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="jupyter-gpu", daemon=True)
-        self._thread.start()
-
-    @classmethod
-    def get(cls) -> IoThread:
-        """The one of this process: a fork has not its parent's threads."""
-        if cls._instance is None or cls._pid != os.getpid():
-            cls._instance, cls._pid = cls(), os.getpid()
-        return cls._instance
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
-
-    def call(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Run a coroutine there, and wait for it here. An interrupt cancels it."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-        try:
-            return future.result(timeout)
-        except (KeyboardInterrupt, concurrent.futures.TimeoutError):
-            future.cancel()
-            raise
 
 
 class Gateway:
@@ -301,6 +269,7 @@ class Session:
         self._kill = kill
         self._inbox: SimpleQueue[tuple[AnyMessage, list[memoryview]] | BaseException] = SimpleQueue()
         self._attended = False  #: somebody waits in ``receive``, or is about to
+        self._run_id = ""  #: of the cell that an interrupt is meant for
         self._failure: BaseException | None = None
         self.state = "connecting"
 
@@ -369,6 +338,7 @@ class Session:
             raise self._failure
         if isinstance(message, (RunCell, Fetch)):
             self._attended = True
+            self._run_id = message.run_id if isinstance(message, RunCell) else ""
         parts = encode(message, buffers)
         self._io.loop.call_soon_threadsafe(self._send, parts, Lane.CONTROL if control else Lane.DATA)
         if buffers and not control and self._driver.link.backlog > _HIGH:
@@ -391,7 +361,7 @@ class Session:
 
     def interrupt(self) -> None:
         """SIGINT to the kernel, ahead of all data."""
-        self._io.loop.call_soon_threadsafe(self._send, encode(Interrupt()), Lane.CONTROL)
+        self._io.loop.call_soon_threadsafe(self._send, encode(Interrupt(run_id=self._run_id)), Lane.CONTROL)
 
     def kill(self) -> None:
         """End the session at once; whoever waits in ``receive`` hears of it."""
