@@ -54,7 +54,8 @@ _OVER = (SessionState.LOST, SessionState.ENDED)
 _HIGH = 32 << 20
 #: Seconds for an answer to a request.
 _ANSWER = 30.0
-_ATTEMPTS = 4
+#: Times that one's own gateway is looked for, or started, before that is given up.
+_ATTEMPTS = 8
 
 
 class Gateway:
@@ -135,6 +136,11 @@ class Gateway:
             return await asyncio.wait_for(self._rpc.request(make), _ANSWER)
 
         try:
+            answer = self._io.call(ask())
+        except GatewayUnreachable:
+            if self._own is None or self.closed:
+                raise
+            self._revive(self._own)  # once more: the one that was asked may have been ending
             answer = self._io.call(ask())
         except asyncio.TimeoutError:
             raise GatewayUnreachable(url=self.url, reason=f"no answer within {_ANSWER:g} seconds") from None
@@ -227,12 +233,19 @@ class Gateway:
         """One's own gateway died under running sessions: start it again, so that they are found again. Their workers live on."""
         from . import embedded
 
-        try:
-            embedded.find_or_start(config)
-            self._io.call(self._rpc.connect(), _ANSWER)
-        except (JupyterGpuError, OSError) as error:
-            for session in list(self._sessions.values()):
-                self._io.loop.call_soon_threadsafe(session._fail, error)
+        failure: Exception | None = None
+        for _ in range(_ATTEMPTS):
+            try:
+                embedded.find_or_start(config)
+                if not self._rpc.alive:
+                    self._io.call(self._rpc.connect(), _ANSWER)
+                return
+            except (JupyterGpuError, OSError) as error:
+                failure = error
+                time.sleep(0.25)  # its process may be ending still, and answer no more
+        assert failure is not None
+        for session in list(self._sessions.values()):
+            self._io.loop.call_soon_threadsafe(session._fail, failure)
 
     def _kill(self, session_id: str) -> None:
         self.stop(session_id, kill=True)
