@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Put together here, so that this file does not contain what it looks for.
-HOSTS = ["python" + "hosted", "pypi" + ".org", "registry.npm" + "js", "registry.yarn" + "pkg", "deb.debian" + ".org"]
+HOSTS = ["python" + "hosted", "py" + "pi.org", "registry.npm" + "js", "registry.yarn" + "pkg", "deb.deb" + "ian.org"]
 
 
 def tracked() -> list[Path]:
