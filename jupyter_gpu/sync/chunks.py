@@ -6,8 +6,9 @@ that users share must name chunks by BLAKE3). The sender asks for what the peer 
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -55,7 +56,7 @@ class Parcel:
 
 def pack(export: Parts, first: int = 0) -> Parcel:
     """Split the buffers of an export (``.snapshot``, ``.stream``, ``.buffers``) into inline ones and chunks. ``first``: how many
-    buffers the carrying message has already."""
+    buffers the carrying message has already. Buffers of the same content are one chunk."""
     inline: list[BytesLike] = []
     chunks: dict[bytes, BytesLike] = {}
 
@@ -74,34 +75,58 @@ def pack(export: Parts, first: int = 0) -> Parcel:
 
 def unpack(snapshot: Snapshot, buffers: Sequence[memoryview], store: ChunkStore) -> tuple[memoryview, list[memoryview]]:
     """The pickle stream and its buffers, all of them WRITABLE memory that nobody else uses: what is laid over a buffer may be
-    changed in place. Raises ``SnapshotRefused`` for a chunk that is not there, or bytes that are not what was announced."""
+    changed in place. Raises ``SnapshotRefused`` for a chunk that is not there, or bytes that are not what was announced; the store
+    is then as it was."""
+    refs = [*([] if snapshot.stream is None else [snapshot.stream]), *snapshot.buffers]
+    for ref in refs:
+        _verify(ref, buffers, store)
+    left = Counter(ref.digest for ref in refs if ref.inline < 0)
 
     def find(ref: BufferRef) -> memoryview:
         if ref.inline >= 0:
-            if ref.inline >= len(buffers):
-                raise SnapshotRefused(reason=f"it refers to buffer {ref.inline} of {len(buffers)}")
-            data = memoryview(bytearray(buffers[ref.inline]))
-        else:
-            data = store.take(ref.digest)
-        if len(data) != ref.size:
-            raise SnapshotRefused(reason=f"a buffer of {ref.size} bytes came with {len(data)}")
-        return data
+            return memoryview(bytearray(buffers[ref.inline]))
+        left[ref.digest] -= 1
+        # Two arrays of the same content are one chunk: each gets memory of its own, and the last of them the chunk itself.
+        return store.get(ref.digest) if left[ref.digest] else store.take(ref.digest)
 
-    stream = memoryview(b"") if snapshot.stream is None else find(snapshot.stream)
-    return stream, [find(ref) for ref in snapshot.buffers]
+    with store.pinned(left):
+        found = [find(ref) for ref in refs]
+    store.settle()
+    return (memoryview(b""), found) if snapshot.stream is None else (found[0], found[1:])
+
+
+def _verify(ref: BufferRef, buffers: Sequence[memoryview], store: ChunkStore) -> None:
+    """Before anything leaves the store. The bytes of a chunk were compared with its digest when they arrived."""
+    if ref.inline >= len(buffers):
+        raise SnapshotRefused(reason=f"it refers to buffer {ref.inline} of {len(buffers)}")
+    if ref.inline < 0 and ref.digest not in store:
+        raise SnapshotRefused(reason=f"a chunk of {ref.size} bytes that it refers to is not here")
+    size = len(buffers[ref.inline]) if ref.inline >= 0 else store.size_of(ref.digest)
+    if size != ref.size:
+        raise SnapshotRefused(reason=f"a buffer of {ref.size} bytes came with {size}")
+    if ref.inline >= 0 and digest(buffers[ref.inline]) != ref.digest:
+        raise SnapshotRefused(reason=f"a buffer of {ref.size} bytes arrived damaged: they are not what its digest says")
 
 
 class ChunkStore:
     """Chunks by digest, the least recently used dropped beyond ``budget`` bytes.
 
-    The store never keeps memory that it has handed out: an array laid over a chunk may change it. ``take`` gives the received
-    bytes themselves the first time, without a copy, and remembers nothing but what ``keep`` told it to.
+    What has arrived and waits for its snapshot does not count against the budget: it is not a cache, and a snapshot that is larger
+    than the budget must be taken over all the same. Memory that was handed out is never kept: an array laid over a chunk may change
+    it. So ``take`` gives the received bytes themselves, without a copy, and forgets them, unless ``keep`` is set: then it gives a
+    copy, as ``get`` always does, and the bytes stay for the next time.
     """
 
-    def __init__(self, budget: int = BUDGET) -> None:
+    def __init__(self, budget: int = BUDGET, *, keep: bool = False) -> None:
         self.budget = budget
-        self.size = 0
+        self.keep = keep
+        self.size = 0  #: bytes of all that is here
+        self.hits = 0  #: chunks found, by ``get`` and ``take``
+        self.misses = 0  #: digests asked for in ``missing`` that were not here
+        self.evicted = 0
         self._chunks: OrderedDict[bytes, memoryview] = OrderedDict()
+        self._waiting: dict[bytes, int] = {}  #: arrived, not yet used -> bytes
+        self._pins: Counter[bytes] = Counter()
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._chunks
@@ -111,26 +136,72 @@ class ChunkStore:
 
     def missing(self, digests: Iterable[bytes]) -> list[int]:
         """Positions of the digests that are not here."""
-        return [i for i, name in enumerate(digests) if name not in self._chunks]
+        found = [i for i, name in enumerate(digests) if name not in self._chunks]
+        self.misses += len(found)
+        return found
 
     def put(self, name: bytes, data: BytesLike) -> None:
-        """Keep received bytes; raises ``SnapshotRefused`` if they are not what their name says."""
+        """Keep received bytes until they are taken; raises ``SnapshotRefused`` if they are not what their name says."""
         if digest(data) != name:
             raise SnapshotRefused(reason="a chunk arrived damaged: its bytes are not what its digest says")
         self.discard(name)
         self._chunks[name] = memoryview(data)
+        self._waiting[name] = len(data)
         self.size += len(data)
-        while self.size > self.budget and len(self._chunks) > 1:
-            self.discard(next(iter(self._chunks)))
+        self._evict()
+
+    def get(self, name: bytes) -> memoryview:
+        """A writable copy of a chunk, which stays. Raises ``SnapshotRefused`` if it is not here."""
+        return memoryview(bytearray(self._find(name)))
+
+    def take(self, name: bytes) -> memoryview:
+        """Writable bytes of a chunk, which leaves the store (``keep``: a copy, and it stays). Raises ``SnapshotRefused`` if it is not
+        here."""
+        if self.keep:
+            return self.get(name)
+        data = self._find(name)
+        self.discard(name)
+        return memoryview(bytearray(data)) if data.readonly else data
+
+    def size_of(self, name: bytes) -> int:
+        """Bytes of a chunk that is here."""
+        return len(self._chunks[name])
 
     def discard(self, name: bytes) -> None:
         if (old := self._chunks.pop(name, None)) is not None:
             self.size -= len(old)
+            self._waiting.pop(name, None)
 
-    def take(self, name: bytes) -> memoryview:
-        """Writable bytes of a chunk, which leaves the store. Raises ``SnapshotRefused`` if it is not here."""
+    @contextmanager
+    def pinned(self, digests: Iterable[bytes]) -> Iterator[None]:
+        """While these are in use nothing drops them to make room."""
+        names = list(digests)
+        self._pins.update(names)
+        try:
+            yield
+        finally:
+            self._pins -= Counter(names)
+            self._evict()
+
+    def settle(self) -> None:
+        """A snapshot was unpacked: chunks that it did not refer to belong to one that will not come, and count from here on."""
+        self._waiting.clear()
+        self._evict()
+
+    def _find(self, name: bytes) -> memoryview:
         if name not in self._chunks:
             raise SnapshotRefused(reason="a chunk that it refers to is not here")
-        data = self._chunks[name]
-        self.discard(name)
-        return memoryview(bytearray(data)) if data.readonly else data
+        self.hits += 1
+        self._chunks.move_to_end(name)
+        return self._chunks[name]
+
+    def _evict(self) -> None:
+        excess = self.size - sum(self._waiting.values()) - self.budget
+        for name in list(self._chunks) if excess > 0 else ():
+            if excess <= 0:
+                return
+            if name in self._waiting or name in self._pins:
+                continue
+            excess -= self.size_of(name)
+            self.discard(name)
+            self.evicted += 1

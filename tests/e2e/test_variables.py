@@ -53,6 +53,21 @@ def test_in_place_changes_keep_the_id(notebook: Notebook) -> None:  # hazard 8
     assert notebook.value("all(id(v) == before[k] for k, v in dict(l=l,d=d,s=s,arr=arr,df=df).items())") == "True"
 
 
+def test_equal_big_arrays_are_two_arrays(notebook: Notebook) -> None:
+    """Their bytes are the same chunk: both ends get memory of its own for each."""
+    notebook.ok("import numpy as np; a = np.zeros(100_000); b = np.zeros(100_000)")
+    notebook.ok(R + "print(a.sum() + b.sum()); a[0] = 1; c = np.zeros(50_000); d = c.copy()")
+    notebook.ok("c[1] = 5")
+    assert notebook.value("tuple(float(v) for v in (a[0], b[0], c[1], d[1]))") == "(1.0, 0.0, 5.0, 0.0)"
+
+
+def test_more_than_the_chunk_store_keeps_travels_in_one_cell(notebook: Notebook) -> None:
+    notebook.ok("import numpy as np; parts = [np.full(8_000_000, float(i)) for i in range(9)]")  # 576 MB
+    assert notebook.ok(R + "print(sum(p[-1] for p in parts)); twice = [p * 2 for p in parts]").text() == "36.0\n"
+    assert notebook.value("[float(t[0]) for t in twice]") == "[0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0]"
+    notebook.ok("del parts, twice")
+
+
 def test_fit_comes_back(notebook: Notebook) -> None:
     notebook.ok("from sklearn.linear_model import LinearRegression\nm = LinearRegression(); mid = id(m); X = [[0],[1],[2]]; Y = [1,3,5]")
     notebook.ok(R + "m.fit(X, Y)")

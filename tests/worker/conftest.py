@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -105,7 +107,8 @@ def gateway(tmp_path: Path) -> Iterator[SmallGateway]:
     yield found
     for worker in found.workers.values():
         if worker.connection is not None:
-            worker.release(kill=True)
+            with contextlib.suppress(ConnectionClosed):  # it ended by itself, and its socket with it
+                worker.release(kill=True)
     for worker in found.workers.values():
         gone_within(lambda w=worker: not alive(w.hello.pid) and not alive(w.hello.kernel_pid), "a worker")  # type: ignore[misc]
     found.close()
