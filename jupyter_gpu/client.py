@@ -20,6 +20,7 @@ from .wire.errors import GatewayUnreachable, JupyterGpuError, LinkBroken, Sessio
 from .wire.link import Lane, Link
 from .wire.messages import (
     AnyMessage,
+    Applied,
     CellDone,
     Done,
     ErrorRecord,
@@ -29,6 +30,7 @@ from .wire.messages import (
     Gpu,
     Interrupt,
     Inventory,
+    Kept,
     KernelExited,
     KernelHello,
     ListSessions,
@@ -327,7 +329,7 @@ class Session:
         elif isinstance(message, KernelExited):
             self._fail(WorkerDied(exit=message.code, detail=message.detail))
         elif self._attended:
-            if isinstance(message, (CellDone, Fetched)):
+            if isinstance(message, (CellDone, Fetched, Kept)):
                 self._attended = False
             self._inbox.put((message, buffers))
         elif self.listener is not None:
@@ -349,7 +351,9 @@ class Session:
         session."""
         if self._failure is not None:
             raise self._failure
-        if isinstance(message, (RunCell, Fetch)):
+        if isinstance(message, Applied) and message.missing:
+            self._attended = True
+        elif isinstance(message, (RunCell, Fetch)):
             self._attended = True
             self._run_id = message.run_id if isinstance(message, RunCell) else ""
         parts = encode(message, buffers)

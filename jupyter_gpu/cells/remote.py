@@ -9,9 +9,10 @@ from typing import Any, Protocol, TypeVar
 
 from ..sync.chunks import ChunkStore, Parcel, pack, unpack
 from ..sync.handles import Handle
+from ..sync.modules import missing
 from ..sync.replica import Change, Export, Replica
 from ..wire.codec import BytesLike
-from ..wire.errors import JupyterGpuError, SessionLost, SnapshotRefused, ValueCannotTravel
+from ..wire.errors import JupyterGpuError, ModuleMissing, SessionLost, SnapshotRefused, ValueCannotTravel
 from ..wire.messages import (
     AnyMessage,
     Applied,
@@ -20,6 +21,7 @@ from ..wire.messages import (
     Fetched,
     HandleInfo,
     Jupyter,
+    Kept,
     Message,
     Offer,
     SessionInfo,
@@ -229,12 +231,24 @@ class Remote:
             self.replica.check(snapshot)
             change = self.replica.apply(snapshot, *unpack(snapshot, buffers, self.chunks))
         except JupyterGpuError as error:
-            self.send(Applied(serial=snapshot.serial, ok=False, reason=str(error)))
+            lacking = missing(snapshot.modules) if isinstance(error, ModuleMissing) else []
+            self.send(Applied(serial=snapshot.serial, ok=False, reason=str(error), missing=lacking))
             raise
         self.send(Applied(serial=snapshot.serial))
         self.known.update(change.bound)
         self.known.difference_update(change.deleted)
         return change
+
+    def take_what_can(self, snapshot: Snapshot, buffers: Sequence[memoryview]) -> list[HandleInfo]:
+        """``take_over``; what needs modules that this end lacks stays remote, and there are handles for it."""
+        try:
+            self.take_over(snapshot, buffers)
+        except ModuleMissing:
+            kept, buffers = self.wait(lambda m, b: (m, b) if isinstance(m, Kept) and m.serial == snapshot.serial else None)
+            if kept.snapshot is not None:
+                self.take_over(kept.snapshot, buffers)
+            return kept.handles
+        return []
 
     def _answer(self, message: Fetch) -> None:
         """The kernel's code named what nobody foresaw."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..sync.chunks import Parcel
 from ..sync.replica import Export
-from ..wire.messages import CellDone, SessionInfo
+from ..wire.messages import CellDone, HandleInfo, SessionInfo
 from .progress import Progress
 from .remote import Remote
 from .sinks import Sink, sink_of
@@ -31,6 +31,7 @@ class Report:
         self.sent = 0
         self.there = 0
         self.back_seconds = 0.0
+        self.stayed: list[HandleInfo] = []  #: what this end could not take for lack of a module
 
     def __enter__(self) -> Report:
         return self
@@ -94,7 +95,7 @@ class Report:
         sink = self._sink or sink_of(self._notebook.shell)
         for warning in dict.fromkeys([*self._warnings, *done.warnings]):
             sink.stream("stderr", f"jupyter-gpu: {warning}\n")
-        stayed = {s.name: s.reason for s in done.stuck}
+        stayed = {s.name: s.reason for s in done.stuck} | {info.name: info.why for info in self.stayed}
         if self._quiet and not stayed:
             return
         line = self._line(done, remote)

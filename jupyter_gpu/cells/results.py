@@ -10,7 +10,8 @@ _NOT_HERE = frozenset({"ask_exit"})
 
 
 class ResultCache:
-    """Keeps ``_`` true while a snapshot that carries a result under that name is taken over."""
+    """Keeps ``_`` true while a snapshot that carries a result under that name is taken over. A result that stayed remote comes as
+    a handle under the name that it has in the session's history, ``_12``."""
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
@@ -20,8 +21,14 @@ class ResultCache:
     def take(self) -> None:
         """The value bound to ``_`` is the cell's result: into ``Out``, ``_``, ``__`` and ``___`` as if it had been displayed here,
         without displaying it again."""
+        self._put(self._shell.user_ns.get("_"))
+
+    def take_handle(self, name: str) -> None:
+        """The same for the handle bound to ``name``."""
+        self._put(self._shell.user_ns[name])
+
+    def _put(self, result: Any) -> None:
         namespace, hook = self._shell.user_ns, self._shell.displayhook
-        result = namespace.get("_")
         if self._before is self._missing:
             namespace.pop("_", None)
         else:

@@ -14,7 +14,7 @@ from ..sync.apply import STALE
 from ..sync.exceptions import load_exception
 from ..sync.names import analyze
 from ..sync.replica import Export
-from ..wire.errors import CellTimeout, JupyterGpuError, SnapshotRefused, WireError, WorkerError, from_record
+from ..wire.errors import CellTimeout, JupyterGpuError, WireError, WorkerError, from_record
 from ..wire.messages import AnyMessage, BufferRef, CellDone, CellNames, RunCell
 from . import stdin
 from .failures import local_exception, show_once
@@ -240,14 +240,19 @@ class Cell:
         done, remote = outcome.done, self.remote
         began = perf_counter()
         result = ResultCache(self.shell)
+        handles = done.handles
         if done.snapshot is not None:
             try:
-                remote.take_over(done.snapshot, outcome.buffers)
+                stayed = remote.take_what_can(done.snapshot, outcome.buffers)
+                handles = [*handles, *stayed]
+                self.report.stayed += [info for info in stayed if info.name != f"_{done.execution_count}"]
             except JupyterGpuError as error:
                 self._not_taken(done, error)
                 return
-        remote.bind(done.handles)
-        if done.has_result or any(info.name == "_" for info in done.handles):
+        remote.bind(handles)
+        if any(info.name == f"_{done.execution_count}" for info in handles):
+            result.take_handle(f"_{done.execution_count}")
+        elif done.has_result:
             result.take()
         remote.replica.forget(done.diverged)
         self.report.back_seconds = perf_counter() - began + done.collect_seconds
@@ -255,12 +260,6 @@ class Cell:
     def _not_taken(self, done: CellDone, error: JupyterGpuError) -> None:
         """What the cell changed stays remote. If the cell failed too, its own error is the one to raise."""
         if done.error is None:
-            module = getattr(error, "module", "")
-            if module:
-                raise SnapshotRefused(
-                    reason=f"what the cell made needs the module {module!r}, which this notebook does not have: "
-                    "install it here, or keep the value there with keep="
-                ) from None
             raise error
         self.report.warn(str(error))
 

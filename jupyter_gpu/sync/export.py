@@ -29,6 +29,7 @@ class Export:
     stuck: list[CannotTravel] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     fingerprints: dict[str, bytes] = field(default_factory=dict)
+    modules: dict[str, set[str]] = field(default_factory=dict)  #: name -> top-level modules without which it cannot be rebuilt
     memo: list[tuple[int, Any]] = field(default_factory=list)
     skip: set[int] = field(default_factory=set)  #: ids in ``memo`` that have a token already, or are nobody's
 
@@ -49,13 +50,20 @@ class Writer:
     """Makes the stream of one export from the probes of the names that changed."""
 
     def __init__(
-        self, namespace: dict[str, Any], known: KnownObjects, probes: dict[str, Probe], reduced: Reduced, clean: dict[int, str]
+        self,
+        namespace: dict[str, Any],
+        known: KnownObjects,
+        probes: dict[str, Probe],
+        reduced: Reduced,
+        clean: dict[int, str],
+        bare: bool,
     ) -> None:
         self.namespace = namespace
         self.known = known
         self.probes = probes
         self.reduced = reduced
         self.clean = clean
+        self.bare = bare  #: whether the other end imports at once the modules that are values
 
     def fill(self, export: Export) -> None:
         """A value that shares nothing goes as the probe pickled it; all others go in one memo."""
@@ -76,7 +84,9 @@ class Writer:
         export.stream = b"".join([len(head).to_bytes(4, "little"), head, *(part.stream for part in parts)])
         export.fingerprints = {name: p.fingerprint for name, p in probes.items()}
         export.sent = {name: p.size for name, p in probes.items()}
-        for name in probes:
+        for name, found in probes.items():
+            needed = found.modules | found.bare_modules if self.bare else found.modules
+            export.modules[name] = {m.partition(".")[0] for m in needed}
             export.warnings += meaningless(self.namespace[name], name)
         export.snapshot = Snapshot(
             serial=export.snapshot.serial,
@@ -84,7 +94,7 @@ class Writer:
             deleted=export.snapshot.deleted,
             stream=BufferRef(digest(export.stream), len(export.stream)),
             buffers=[BufferRef(name, b.nbytes) for name, b in zip(digests, export.buffers)],
-            modules=modules.versions_of(set().union(*(p.modules for p in probes.values()))),
+            modules=modules.versions_of(set().union(*export.modules.values())),
         )
 
     def _tied(self) -> set[str]:

@@ -45,17 +45,23 @@ def versions_of(names: Iterable[str]) -> dict[str, str]:
     return {top: version_of(top) for top in sorted({n.partition(".")[0] for n in names}) if top and is_foreign(top)}
 
 
-def check(modules: dict[str, str]) -> list[str]:
+def check(modules: dict[str, str], side: str = "worker") -> list[str]:
     """Compare the sender's modules with those here, without importing any. Raises ``ModuleMissing`` for one that is not here;
-    returns a sentence for each of another version."""
+    returns a sentence for each of another version. ``side``: which end this is, "worker" or "notebook"."""
     differ = []
+    for name in missing(modules):
+        raise ModuleMissing(module=name, here=modules[name], there="", lacking=side)
     for name, theirs in modules.items():
-        if name not in sys.modules and not _can_import(name):
-            raise ModuleMissing(module=name, here=theirs, there="")
         ours = version_of(name)
         if theirs and ours and theirs != ours:
-            differ.append(f"{name} is {theirs} in the notebook and {ours} on the worker")
+            here, there = (theirs, ours) if side == "worker" else (ours, theirs)
+            differ.append(f"{name} is {here} in the notebook and {there} on the worker")
     return differ
+
+
+def missing(modules: Iterable[str]) -> list[str]:
+    """Those that are not here."""
+    return [name for name in modules if name not in sys.modules and not _can_import(name)]
 
 
 def _can_import(name: str) -> bool:

@@ -36,7 +36,7 @@ _STATE_METHODS = ("__getstate__", "__reduce__", "__reduce_ex__", "__getnewargs__
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles into ``self.file``. While it works it notes ``globals_seen`` (names that the notebook's functions read) and ``modules``
-    (dotted names of what is pickled by reference).
+    (dotted names of what is pickled by reference) and ``bare_modules`` (modules that are values themselves).
 
     ``reduced`` is shared by the picklers of one sync: what the person's ``__getstate__`` and the like gave, so that none of them
     runs twice. ``views``: see ``codecs.views_among``.
@@ -51,6 +51,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.namespace = namespace
         self.globals_seen: set[str] = set()
         self.modules: set[str] = set()
+        self.bare_modules: set[str] = set()
         self.reduced: Reduced = {} if reduced is None else reduced
         self.views = views or {}
         self.private: dict[int, Any] = {}  #: arrays that stand for a library's internals, and must stay apart
@@ -91,7 +92,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return NotImplemented
 
     def _reduce_module(self, obj: ModuleType) -> Any:
-        self.modules.add(obj.__name__)
+        self.bare_modules.add(obj.__name__)
         if isinstance(obj, LazyModule):
             return named_module, (obj.__name__,)
         reduced = cloudpickle.cloudpickle._module_reduce(obj)

@@ -9,6 +9,7 @@ import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -31,6 +32,7 @@ _PLACE = frozenset({"__builtins__", "__builtin__", "__name__", "__doc__", "__pac
 _SHELL = frozenset({"exit", "quit", "get_ipython", "open", "display"})
 
 
+@lru_cache(maxsize=1 << 15)  # asked for every name of a notebook at every cell, and IPython leaves a few with each
 def is_hidden(name: str) -> bool:
     """Whether a name is IPython's own: ``In``, ``_i3``, ``_12`` and the like."""
     if name in _OWN or name in _PLACE or name in _SHELL:
@@ -87,8 +89,8 @@ class Replica:
         touched(mark, CellNames) -> list[str]           after it: what it may have changed
         deleted(mark) -> list[str]                      what it deleted
 
-    And: ``forget(names)``, ``adopt(names)``, ``knows(name)``, ``reset()``, ``prune()``. ``remote_value(name)`` gives, at the kernel,
-    the object that a handle of the client stands for (by default what is bound to its name).
+    And: ``forget(names)``, ``adopt(names)``, ``knows(name)``, ``measure(name)``, ``reset()``, ``prune()``. ``remote_value(name)``
+    gives, at the kernel, the object that a handle of the client stands for (by default what is bound to its name).
     """
 
     def __init__(self, namespace: dict[str, Any], side: str, remote_value: Callable[[str], Any] | None = None) -> None:
@@ -143,7 +145,8 @@ class Replica:
                     changed[name] = found
             if changed:
                 clean = {id(self.namespace[n]): n for n in export.unchanged}
-                Writer(self.namespace, self.objects, changed, self._reduced, clean).fill(export)
+                bare = self.side == "client"  # the notebook's end imports a module when it is used
+                Writer(self.namespace, self.objects, changed, self._reduced, clean, bare).fill(export)
         self._end_sync()
         return export
 
@@ -187,6 +190,11 @@ class Replica:
         """Whether the other end has, or had, this name."""
         return name in self._baseline
 
+    def measure(self, name: str) -> tuple[int, CannotTravel | None]:
+        """Bytes of a bound name's value as it would travel, and why it cannot."""
+        found = self._probe(name)
+        return found.size, found.stuck
+
     def prune(self) -> None:
         """Free what only this replica still holds. Every sync does it too; worth calling after a local cell."""
         self._end_sync()
@@ -196,7 +204,7 @@ class Replica:
 
     def check(self, snapshot: Snapshot) -> list[str]:
         """Modules that the snapshot needs. Raises ``ModuleMissing``; returns a sentence for each of another version."""
-        return modules.check(snapshot.modules)
+        return modules.check(snapshot.modules, "notebook" if self.side == "client" else "worker")
 
     def apply(self, snapshot: Snapshot, stream: memoryview | bytes, buffers: Iterable[memoryview]) -> Change:
         """Take over a snapshot: all of it or, with ``SnapshotRefused``, nothing of it."""

@@ -148,6 +148,7 @@ class WorkerHello(Message):
     kernel_pid: int
     versions: Versions
     session_id: str = ""  #: set when it comes back after a cut
+    busy: bool = False  #: a cell runs; an ``Activity`` that was lost with the connection is made up for
 
 
 class Assign(Message):
@@ -255,6 +256,15 @@ class Applied(Message):
     serial: int
     ok: bool = True
     reason: str = ""
+    missing: list[str] = []  #: top-level modules that the client lacks: the kernel answers with ``Kept``
+
+
+class Kept(Message):
+    """What comes back without the values that need modules which the client lacks: for these there are handles."""
+
+    serial: int  #: of the snapshot that was refused
+    snapshot: Snapshot | None = None
+    handles: list[HandleInfo] = []
 
 
 class Jupyter(Message):
@@ -326,6 +336,7 @@ AnyMessage = (
     | RunCell
     | CellDone
     | Applied
+    | Kept
     | Jupyter
     | Offer
     | Want
@@ -358,6 +369,7 @@ __all__ = [
     "Interrupt",
     "Inventory",
     "Jupyter",
+    "Kept",
     "KernelExited",
     "KernelHello",
     "ListSessions",

@@ -29,7 +29,9 @@ from jupyter_gpu.wire.messages import (
     Fetch,
     Fetched,
     Gpu,
+    HandleInfo,
     Jupyter,
+    Kept,
     Message,
     RemoteError,
     RunCell,
@@ -61,6 +63,7 @@ class FakeSession:
         self.inbox: queue.Queue[Any] = queue.Queue()
         self.script: Callable[[FakeSession, RunCell], None] | None = None
         self.pending: dict[int, Any] = {}
+        self.kept: list[HandleInfo] = []
         self.interrupts = 0
         self.on_interrupt: Callable[[], None] = lambda: None
         self.killed = False
@@ -79,6 +82,8 @@ class FakeSession:
         elif isinstance(message, Applied):
             export = self.pending.pop(message.serial)
             (self.replica.confirm if message.ok else self.replica.abandon)(export)
+            if message.missing:
+                self.tell(Kept(serial=message.serial, handles=self.kept))
         elif isinstance(message, RunCell):
             self.run(message, views)
         elif isinstance(message, Fetch):

@@ -19,12 +19,11 @@ from jupyter_gpu.wire.errors import (
     CellTimeout,
     NoSuchName,
     SessionLost,
-    SnapshotRefused,
     UnknownOption,
     ValueCannotTravel,
     WorkerDied,
 )
-from jupyter_gpu.wire.messages import CannotTravel, Chunk, Fetch, Fetched, RunCell, Snapshot
+from jupyter_gpu.wire.messages import Applied, CannotTravel, Chunk, Fetch, Fetched, HandleInfo, RunCell, Snapshot
 
 pytestmark = pytest.mark.timeout(30)
 Run = Callable[[str], Any]
@@ -258,7 +257,7 @@ def test_refused_snapshot_with_stale_tokens_is_sent_whole(run: Run, gateway: Any
     assert isinstance(Notebook.of(shell).remotes["H100"].session, object) and len(gateway.opened) == 1
 
 
-def test_snapshot_that_needs_a_missing_module(run: Run, gateway: Any) -> None:
+def test_snapshot_that_needs_a_missing_module(run: Run, shell: Any, gateway: Any) -> None:
     run("%%remote gpu=H100\npass")
 
     def script(s: Any, message: RunCell) -> None:
@@ -270,8 +269,11 @@ def test_snapshot_that_needs_a_missing_module(run: Run, gateway: Any) -> None:
         )
 
     gateway.opened[0].script = script
-    error = run("%%remote gpu=H100\npass").error_in_exec
-    assert isinstance(error, SnapshotRefused) and "no_such_module_x" in str(error)
+    gateway.opened[0].kept = [HandleInfo(name="thing", type="no_such_module_x.Thing", text="a thing", why="it needs no_such_module_x")]
+    run("%%remote gpu=H100\npass").raise_error()
+    told = [m for m in gateway.opened[0].sent if isinstance(m, Applied)][-1]
+    assert not told.ok and told.missing == ["no_such_module_x"]
+    assert isinstance(shell.user_ns["thing"], Handle)
 
 
 def test_second_session_by_name(run: Run, gateway: Any) -> None:

@@ -195,3 +195,32 @@ def test_second_session_by_name(notebook: Notebook) -> None:
 def test_cycles_and_shared_structures(notebook: Notebook) -> None:
     notebook.ok("loop = []; loop.append(loop); pair = (loop, loop)")
     assert notebook.ok(R + "print(loop[0] is loop, pair[0] is pair[1] is loop)").text() == "True True\n"
+
+
+def test_value_of_a_module_that_only_the_worker_has_stays_there(fresh: Notebook) -> None:
+    fresh.ok(
+        R + "import os, sys, tempfile\nfolder = tempfile.mkdtemp(); sys.path.insert(0, folder)\n"
+        "_ = open(os.path.join(folder, 'only_there.py'), 'w').write('class Thing:\\n    n = 3\\n')"
+    )
+    result = fresh.ok(R + "import only_there\nthing = only_there.Thing(); plain = [1, 2]; things = [thing]\nthing")
+    shown = str(result.outputs)
+    assert "thing stays remote" in shown and "needs only_there" in shown and "Traceback" not in shown
+    assert fresh.value("(plain, type(thing).__name__, things.type, 'only_there' in repr(only_there))") == "([1, 2], 'Handle', 'list', True)"
+    assert fresh.ok(R + "print(thing.n, things[0] is thing, len(plain))").text() == "3 True 2\n"
+    error = fresh.run("thing.fetch()").error
+    assert error is not None and "only_there" in error["evalue"] and "install" in error["evalue"]
+    error = fresh.run("only_there.Thing").error
+    assert error is not None and "not installed here" in error["evalue"]
+    assert fresh.value("'Thing' in repr(_)") == "True"
+
+
+def test_large_displayed_value_is_a_handle_in_out(fresh: Notebook) -> None:
+    fresh.ok(R + "import numpy as np\nnp.arange(2_000_000.0)")
+    assert fresh.value("type(_).__name__") == "Handle"
+    fresh.ok("h = Out[2]; number = max(Out)")
+    assert fresh.value("(h.shape, h.dtype, float(h.fetch()[7]))") == "((2000000,), 'float64', 7.0)"
+    fresh.ok(R + "b = np.zeros(2_000_000)\nb")
+    assert fresh.value("(Out[max(Out)] is b, type(b).__name__)") == "(True, 'ndarray')", "a value that comes back anyway is no handle"
+    fresh.ok(R + "b")
+    assert fresh.value("Out[max(Out)] is b") == "True"
+    assert fresh.value("float(h.fetch()[8])") == "8.0", "another cell's result is another value"

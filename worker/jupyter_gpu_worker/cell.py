@@ -28,6 +28,7 @@ from jupyter_gpu.wire.messages import (
     Chunk,
     Fetch,
     Fetched,
+    Kept,
     Offer,
     RemoteError,
     RunCell,
@@ -53,7 +54,7 @@ class CellRunner:
         self.builtins = FetchingBuiltins(self.fetch)
         self.stubs: frozenset[str] = frozenset()  #: names that the client has, and that may be fetched
         self.shelf = Shelf(self.namespace, [])
-        self.pending: dict[int, Export] = {}
+        self.pending: dict[int, tuple[Export, RunCell | None]] = {}  #: serial -> what the client has not answered to, of which cell
         self.fetches = 0
         kernel.shell_stream.on_reply = self._reply
         self.reply: dict[str, Any] | None = None
@@ -87,8 +88,11 @@ class CellRunner:
             elif isinstance(message, Fetched) and message.snapshot is not None:
                 # The cell was interrupted while it waited for this; the client counts it as sent.
                 self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store))
-            elif isinstance(message, Applied) and (export := self.pending.pop(message.serial, None)) is not None:
+            elif isinstance(message, Applied) and message.serial in self.pending:
+                export, cell = self.pending.pop(message.serial)
                 self._settle(export, message.ok)
+                if cell is not None and message.missing:
+                    self._send_less(cell, export, set(message.missing))
         except JupyterGpuError as error:  # a snapshot that needs it will be refused for lack of it
             self.kernel.log.error("%s", error)
 
@@ -98,6 +102,11 @@ class CellRunner:
         else:
             self.replica.abandon(export)
             self.replica.objects.clear()
+
+    def _send_less(self, cell: RunCell, export: Export, missing: set[str]) -> None:
+        outgoing = Outgoing(self, cell, self.replica.mark())
+        outgoing.without(export, missing)
+        self.kernel.tell(Kept(serial=export.snapshot.serial, snapshot=outgoing.snapshot, handles=outgoing.handles), outgoing.buffers)
 
     def assign(self, message: AnyMessage) -> None:
         """The worker belongs to a session: its hardware and its folder, before any code runs."""
@@ -278,5 +287,5 @@ class CellRunner:
         parcel = pack(export)
         for name, data in parcel.chunks.items():
             self.kernel.tell(Chunk(digest=name), [data])
-        self.pending[export.snapshot.serial] = export
+        self.pending[export.snapshot.serial] = export, None
         self.kernel.tell(Fetched(id=message.id, snapshot=parcel.snapshot if export.sent else None, stuck=export.stuck), parcel.inline)

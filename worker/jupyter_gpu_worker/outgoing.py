@@ -40,14 +40,17 @@ class Outgoing:
         touched = replica.touched(self.mark, message.names)
         deleted = replica.deleted(self.mark)
         names = self._chosen(touched)
-        if self._result_changed():
-            names.append("_")
+        if (result := self._result(names)) is not None:
+            names += result
         elif not names and not deleted:
             return
         export = replica.export(names, deleted=[n for n in deleted if message.out is None or n in message.out])
         self._keep_stuck(export)
         self.has_result = "_" in export.sent or ("_" in names and "_" in export.unchanged)
         self.warnings += export.warnings
+        self._send(export)
+
+    def _send(self, export: Export) -> None:
         if not export.sent and not export.snapshot.deleted:
             return
         parcel = pack(export, first=len(self.buffers))
@@ -55,7 +58,7 @@ class Outgoing:
             self.runner.kernel.tell(Chunk(digest=name), [data])
         self.snapshot = parcel.snapshot
         self.buffers += parcel.inline
-        self.runner.pending[export.snapshot.serial] = export
+        self.runner.pending[export.snapshot.serial] = export, self.message
 
     def _chosen(self, touched: list[str]) -> list[str]:
         """Names that go back as values; the others become handles, or stay without a word where ``out=`` leaves them out."""
@@ -78,17 +81,37 @@ class Outgoing:
         info = describe(value, name, why)  # anew, even if the client has a handle: what it shows may have changed
         self.handles.append(replace(info, device=gpu.device_label(info.device)))
 
+    def without(self, export: Export, modules: set[str]) -> None:
+        """Once more for a client that lacks some modules: what needs them stays."""
+        names = [n for n in export.sent if not export.modules[n] & modules]
+        for name in export.sent.keys() - names:
+            why = f"it needs {', '.join(sorted(export.modules[name] & modules))}, which the notebook does not have"
+            self._keep(self._result_name() if name == "_" else name, why)
+        self._send(self.runner.replica.export(names, deleted=export.snapshot.deleted))
+
     def _keep_stuck(self, export: Export) -> None:
         self.stuck = [s for s in export.stuck if s.name != "_"]
         for each in self.stuck:
             self._keep(each.name, each.reason)
 
-    def _result_changed(self) -> bool:
-        """Whether the cell displayed a value that ``_`` should have at the client too."""
-        results = self.runner.namespace.get("_oh", {})
+    def _result_name(self) -> str:
+        """``_`` is another value after the next cell; this name of it stays."""
+        return f"_{self.message.execution_count}"
+
+    def _result(self, names: list[str]) -> list[str] | None:
+        """What to send so that ``_`` and ``Out`` have at the client what the cell displayed; None: nothing. A value that is large, or
+        cannot travel, becomes a handle, unless it comes along anyway under one of ``names``."""
+        runner, namespace = self.runner, self.runner.namespace
+        results = namespace.get("_oh", {})
         if self.message.execution_count not in results:
-            return False
-        value = results[self.message.execution_count]
-        self.runner.namespace["_"] = value
-        probe = self.runner.replica._probe("_")
-        return probe.stuck is None and probe.size <= RESULT_LIMIT
+            return None
+        value = namespace["_"] = results[self.message.execution_count]
+        size, stuck = runner.replica.measure("_")
+        apart = {*runner.kept, *self.diverged}
+        same = [n for n, v in namespace.items() if v is value and (n in names or (runner.replica.knows(n) and n not in apart))]
+        if stuck is None and (size <= RESULT_LIMIT or same):
+            return ["_", *same]
+        why = stuck.reason if stuck is not None else f"a displayed value of {size:,} bytes"
+        namespace[self._result_name()] = value
+        self._keep(self._result_name(), why)
+        return None

@@ -38,16 +38,20 @@ class ValueCannotTravel(TravelError):
 
 @dataclass(kw_only=True, eq=False)
 class ModuleMissing(TravelError):
-    """``here`` and ``there`` are versions; ``there`` is empty where the module is missing altogether."""
+    """``here`` is the version where the value is, ``there`` the one where it was to go (empty: no such module). ``lacking``: the end
+    that lacks it, "worker" or "notebook"."""
 
     code = "travel.module"
     module: str
     here: str = ""
     there: str = ""
+    lacking: str = "worker"
 
     @property
     def sentence(self) -> str:
         here = f" {self.here}" if self.here else ""
+        if self.lacking == "notebook":
+            return f"The value needs the module {self.module!r}, which this notebook does not have (the worker has {self.module}{here})."
         if self.there:
             return f"The worker has {self.module} {self.there}, but a variable was made with {self.module}{here}."
         return f"The worker has no module {self.module!r}, which a variable needs (here it is {self.module}{here})."
@@ -55,6 +59,8 @@ class ModuleMissing(TravelError):
     @property
     def hint(self) -> str:
         version = f"=={self.here}" if self.here else ""
+        if self.lacking == "notebook":
+            return f"Use it in %%remote cells, or install it here: `%pip install {self.module.split('.')[0]}{version}`."
         return f"Nothing ran. Install it there: `%pip install {self.module.split('.')[0]}{version}` in a remote cell."
 
 
