@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import uuid
@@ -40,6 +41,7 @@ class Notebook:
         self._generation = 0
         self._pid = os.getpid()
         atexit.register(_close_at_exit, weakref.ref(self))
+        shell.events.register("post_run_cell", self._after_cell)
 
     @classmethod
     def of(cls, shell: Any) -> Notebook:
@@ -167,6 +169,11 @@ class Notebook:
         self.drop(remote)
         return info
 
+    def _after_cell(self, result: object) -> None:
+        """What a local cell let go of need not wait for the next remote one to be freed."""
+        for remote in list(self.remotes.values()):
+            remote.prune()
+
     def close(self) -> None:
         """The notebook's process ends: so do its sessions, whose hardware others wait for."""
         if os.getpid() != self._pid:
@@ -176,6 +183,8 @@ class Notebook:
                 self.stop(remote)
             except Exception as error:  # at exit there is nobody to tell, and the gateway ends idle sessions anyway
                 log.info("ending a session: %s", error)
+        with contextlib.suppress(ValueError):  # it was closed before
+            self.shell.events.unregister("post_run_cell", self._after_cell)
         gateway, self._gateway = self._gateway, None
         if gateway is not None:
             try:

@@ -250,6 +250,14 @@ class Remote:
             return kept.handles
         return []
 
+    def prune(self) -> None:
+        """Free what is kept for this session alone; not now, if a thread of the person's uses it."""
+        if self.lock.acquire(blocking=False):
+            try:
+                self.replica.prune()
+            finally:
+                self.lock.release()
+
     def _answer(self, message: Fetch) -> None:
         """The kernel's code named what nobody foresaw."""
         for export in list(self._offers.values()):

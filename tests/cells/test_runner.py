@@ -404,3 +404,12 @@ def test_stuck_fetch_says_why(run: Run, gateway: Any, shell: Any) -> None:
     session.give = lambda m: session.tell(Fetched(id=m.id, stuck=[CannotTravel(name="w", path="w.x", type="lock", reason="cannot pickle")]))
     with pytest.raises(ValueCannotTravel, match="w.x"):
         shell.user_ns["w"].fetch()
+
+
+def test_memory_is_free_after_a_local_cell(run: Run, shell: Any) -> None:
+    """What a session knew of is kept alive for it no longer than until the person lets go."""
+    run("class Thing: pass\nthing = Thing(); held = [[thing]]")
+    run("%%remote gpu=H100\nlen(held)").raise_error()
+    run("import weakref; gone = weakref.ref(thing)\ndel held, thing")
+    run("pass")
+    assert shell.user_ns["gone"]() is None
