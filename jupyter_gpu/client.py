@@ -15,7 +15,7 @@ from .iothread import IoThread
 from .rpc import Rpc, check_versions
 from .transport.dial import dial
 from .transport.driver import LinkDriver
-from .wire.codec import decode, encode
+from .wire.codec import decode, encode, size_of
 from .wire.errors import GatewayUnreachable, JupyterGpuError, LinkBroken, SessionLost, WorkerDied, from_record
 from .wire.link import Lane, Link
 from .wire.messages import (
@@ -287,6 +287,9 @@ class Session:
         self._run_id = ""  #: of the cell that an interrupt is meant for
         self._failure: BaseException | None = None
         self.state = "connecting"
+        # Bytes: what a thread hands over is not in the backlog before the other thread has taken it. Each counts for itself.
+        self._handed = 0
+        self._taken = 0
 
         async def dialer() -> Any:
             return await dial(url, f"/v1/sessions/{info.session_id}/link", token)
@@ -339,6 +342,7 @@ class Session:
         self.info = info
 
     def _send(self, parts: Sequence[Any], lane: Lane) -> None:
+        self._taken += size_of(parts)
         try:
             self._driver.send(parts, lane)
         except JupyterGpuError as error:
@@ -357,8 +361,9 @@ class Session:
             self._attended = True
             self._run_id = message.run_id if isinstance(message, RunCell) else ""
         parts = encode(message, buffers)
+        self._handed += size_of(parts)
         self._io.loop.call_soon_threadsafe(self._send, parts, Lane.CONTROL if control else Lane.DATA)
-        if buffers and not control and self._driver.link.backlog > _HIGH:
+        if buffers and not control and self._handed - self._taken + self._driver.link.backlog > _HIGH:
             try:
                 self._io.call(self._driver.drain())
             except LinkBroken:
@@ -378,7 +383,9 @@ class Session:
 
     def interrupt(self) -> None:
         """SIGINT to the kernel, ahead of all data."""
-        self._io.loop.call_soon_threadsafe(self._send, encode(Interrupt(run_id=self._run_id)), Lane.CONTROL)
+        parts = encode(Interrupt(run_id=self._run_id))
+        self._handed += size_of(parts)
+        self._io.loop.call_soon_threadsafe(self._send, parts, Lane.CONTROL)
 
     def kill(self) -> None:
         """End the session at once; whoever waits in ``receive`` hears of it."""

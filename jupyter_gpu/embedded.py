@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -17,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .config import JupyterGPU
-from .wire.errors import GatewayStartFailed, ProtocolMismatch, TokenFileExposed
+from .wire.errors import DiskFull, GatewayStartFailed, ProtocolMismatch, TokenFileExposed
 from .wire.messages import PROTOCOL
 
 #: Seconds for a gateway to listen.
 _START = 30.0
 _POLL = 0.003
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,17 @@ def find(config: JupyterGPU) -> Found | None:
     try:
         _check_private(path)
         info = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
+        found, protocol, software = Found(str(info["url"]), str(info["token"]), int(info["pid"])), info["protocol"], info["software"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None  # none runs, or the file is no gateway's work: a new one writes it anew
+    if not _answers(found.url):
         return None
-    if not _answers(info["url"]):
-        return None
-    if info["protocol"] != PROTOCOL:
+    if protocol != PROTOCOL:
         raise ProtocolMismatch(
             here=str(PROTOCOL),
-            there=f"{info['protocol']} (your own gateway, of release {info['software']}; `jupyter gpu stop --gateway` ends it)",
+            there=f"{protocol} (your own gateway, of release {software}; `jupyter-gpu stop --gateway` ends it)",
         )
-    return Found(info["url"], info["token"], info["pid"])
+    return found
 
 
 def find_or_start(config: JupyterGPU) -> Found:
@@ -64,10 +67,15 @@ def find_or_start(config: JupyterGPU) -> Found:
     if found is not None:
         return found
     path = info_path(config)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _check_private(path.parent)
-    with _starting(path):
-        return find(config) or _start(config, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _check_private(path.parent)
+        with _starting(path):
+            return find(config) or _start(config, path)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFull(path=str(path.parent), needed=0, reason=error.strerror or "") from error
+        raise GatewayStartFailed(reason=f"{error.filename or path.parent} cannot be used ({error.strerror})") from error
 
 
 @contextlib.contextmanager
@@ -103,6 +111,8 @@ def _start(config: JupyterGPU, path: Path) -> Found:
                 _reap(process)
                 return found
             if process.poll() is not None:
+                if _is_full(path.parent):  # then its log is as empty as it could be
+                    raise DiskFull(path=str(path.parent), needed=0, reason=os.strerror(errno.ENOSPC))
                 raise GatewayStartFailed(reason=_tail(log) or f"it ended with exit code {process.returncode}", log=str(log))
             time.sleep(_POLL)
     except BaseException:
@@ -119,6 +129,11 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
     import threading
 
     threading.Thread(target=process.wait, name="own gateway", daemon=True).start()
+
+
+def _is_full(folder: Path) -> bool:
+    found = os.statvfs(folder)
+    return found.f_bavail == 0 or (found.f_files > 0 and found.f_favail == 0)  # file systems without inodes say 0 of 0
 
 
 def _tail(log: Path) -> str:
@@ -141,8 +156,11 @@ def _check_private(path: Path) -> None:
 def _answers(url: str) -> bool:
     """Whether somebody listens: a connect, nothing more."""
     scheme, _, rest = url.partition("://")
+    host, _, port = rest.rpartition(":")
+    if scheme != "unix" and not port.isdigit():
+        return False
     family = socket.AF_UNIX if scheme == "unix" else socket.AF_INET
-    target: str | tuple[str, int] = rest if scheme == "unix" else (rest.rpartition(":")[0], int(rest.rpartition(":")[2]))
+    target: str | tuple[str, int] = rest if scheme == "unix" else (host, int(port))
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.settimeout(2)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import platform
 from collections.abc import Callable
 from functools import lru_cache
@@ -16,6 +17,12 @@ from .transport.dial import dial
 from .wire.codec import decode, encode
 from .wire.errors import FrameGarbled, GatewayUnreachable, PythonMismatch, from_record
 from .wire.messages import PROTOCOL, AnyMessage, ErrorRecord, Failed, Hello, Message, SessionChanged, SessionInfo, Versions, Welcome
+
+
+_log = logging.getLogger(__name__)
+
+#: Seconds for a gateway to answer the first message.
+_WELCOME = 10.0
 
 
 @lru_cache(maxsize=1)
@@ -61,9 +68,15 @@ class Rpc:
         connection = await dial(self._url, "/v1/rpc", self._token)
         try:
             await connection.send(b"".join(encode(Hello(protocol=PROTOCOL, versions=here()))))
-            answer = _decode(await connection.recv())
+            answer = _decode(await asyncio.wait_for(connection.recv(), _WELCOME))
         except ConnectionClosed as error:
             raise GatewayUnreachable(url=self._url, reason="it closed the connection") from error
+        except asyncio.TimeoutError:
+            connection.transport.abort()  # what says nothing may not close in order either
+            raise GatewayUnreachable(url=self._url, reason=f"no welcome within {_WELCOME:g} seconds") from None
+        except FrameGarbled:
+            await connection.close()
+            raise
         if isinstance(answer, Failed):
             await connection.close()
             raise from_record(answer.error)
@@ -79,6 +92,9 @@ class Rpc:
             with contextlib.suppress(ConnectionClosed):
                 async for data in connection:
                     self._take(_decode(data))
+        except FrameGarbled as error:
+            _log.warning("the gateway at %s: %s", self._url, error)
+            connection.transport.abort()  # nothing that it says from here on can be trusted
         finally:
             self._connection = None
             for future in self._waiting.values():

@@ -8,6 +8,7 @@ import uuid
 from time import monotonic
 
 from .sinks import Sink
+from .tables import human_seconds
 
 #: Seconds of waiting before anything is shown, and between two looks at the clock.
 PATIENCE = 0.4
@@ -15,8 +16,9 @@ EVERY = 1.0
 
 
 def bundle(lines: list[str]) -> dict[str, str]:
-    """Lines as a display: text everywhere, small print where there is HTML."""
-    markup = "".join(f'<div style="opacity:.65;font-size:.85em">{html.escape(line)}</div>' for line in lines)
+    """Lines as a display: text everywhere, small print where there is HTML, in line with what is printed above and below."""
+    style = "opacity:.7;font-size:.85em;line-height:1.5;padding-left:.6em"
+    markup = "".join(f'<div style="{style}">{html.escape(line)}</div>' for line in lines)
     return {"text/plain": "\n".join(lines), "text/html": markup}
 
 
@@ -75,5 +77,6 @@ class Progress:
         first = not self._shown
         if first:
             self._shown = uuid.uuid4().hex
-        line = f"{self._phase} {monotonic() - self._since:.0f} s"
+        seconds = int(monotonic() - self._since)
+        line = f"{self._phase} …" + (f" {human_seconds(seconds, whole=True)}" if seconds else "")
         self._sink.display(bundle([line]), {}, {"display_id": self._shown}, not first)

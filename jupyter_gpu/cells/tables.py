@@ -17,7 +17,10 @@ def human_bytes(count: float) -> str:
     return f"{count:,.1f} TB"
 
 
-def human_seconds(seconds: float) -> str:
+def human_seconds(seconds: float, whole: bool = False) -> str:
+    """``whole``: without tenths, for a clock that ticks."""
+    if whole and seconds < 100:
+        return f"{seconds:.0f} s"
     if seconds < 0.95:
         return f"{seconds * 1000:.0f} ms" if seconds < 0.095 else f"{seconds:.1f} s"
     if seconds < 100:
@@ -39,20 +42,31 @@ class Table:
     def __repr__(self) -> str:
         lines = [self.title] if self.title else []
         if self.rows:
-            widths = [max(len(row[i]) for row in [self.columns, *self.rows]) for i in range(len(self.columns))]
-            lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in [self.columns, *self.rows]]
+            every = [self.columns, *self.rows]
+            widths = [max(len(row[i]) for row in every) for i in range(len(self.columns))]
+            places = list(zip(widths, map(self._is_number, range(len(self.columns)))))
+            lines += ["  ".join(c.rjust(w) if right else c.ljust(w) for c, (w, right) in zip(row, places)).rstrip() for row in every]
         return "\n".join([*lines, *self.notes])
 
     def _repr_html_(self) -> str:
-        parts = [f"<div><strong>{html.escape(self.title)}</strong></div>"] if self.title else []
+        pad = "padding-left:.5em"  # as much as the cells of a table
+        parts = [f'<div style="{pad}"><strong>{html.escape(self.title)}</strong></div>'] if self.title else []
         if self.rows:
-            head = "".join(f'<th style="text-align:left">{html.escape(c)}</th>' for c in self.columns)
-            body = "".join(
-                "<tr>" + "".join(f'<td style="text-align:left">{html.escape(c)}</td>' for c in row) + "</tr>" for row in self.rows
+            body = "".join(f"<tr>{self._cells('td', row)}</tr>" for row in self.rows)
+            parts.append(
+                f'<table style="margin:.2em 0 .8em"><thead><tr>{self._cells("th", self.columns)}</tr></thead><tbody>{body}</tbody></table>'
             )
-            parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
-        parts += [f"<div>{html.escape(note)}</div>" for note in self.notes]
+        parts += [f'<div style="{pad};font-size:.93em">{html.escape(note)}</div>' for note in self.notes]
         return "".join(parts)
+
+    def _cells(self, tag: str, row: Sequence[str]) -> str:
+        sides = ("right" if self._is_number(i) else "left" for i in range(len(row)))
+        return "".join(f'<{tag} style="text-align:{side}">{html.escape(cell)}</{tag}>' for side, cell in zip(sides, row))
+
+    def _is_number(self, column: int) -> bool:
+        """Sizes, times and numbers stand on the right, whatever their unit."""
+        cells = [row[column] for row in self.rows if row[column]]
+        return bool(cells) and all(cell[0].isdigit() for cell in cells)
 
 
 class Tables:
@@ -65,4 +79,4 @@ class Tables:
         return "\n\n".join(map(repr, self.tables))
 
     def _repr_html_(self) -> str:
-        return "".join(table._repr_html_() for table in self.tables)
+        return "".join(f'<div style="margin-bottom:.8em">{table._repr_html_()}</div>' for table in self.tables)

@@ -18,7 +18,7 @@ from websockets.asyncio.connection import broadcast
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 
 from ..wire.codec import BytesLike
-from ..wire.errors import FrameGarbled, FrameTooLarge, LinkBroken, WireError, from_record
+from ..wire.errors import FrameGarbled, FrameTooLarge, LinkBroken, SessionLost, WireError, from_record
 from ..wire.link import Lane, Link
 from ..wire.messages import AnyMessage, Message, PeerAttached, PeerDetached, SessionEnded
 from . import envelope
@@ -155,6 +155,8 @@ class LinkDriver:
         except ConnectionClosedError as error:
             if error.sent is not None and error.sent.code in _UNREADABLE and not error.rcvd_then_sent:
                 self._unreadable(FrameGarbled(reason=error.sent.reason or "a websocket frame that is not one"))
+            if error.rcvd is not None and error.rcvd.code == envelope.TAKEN_OVER:  # the two would throw each other out for ever
+                raise SessionLost(session=self.session, reason=error.rcvd.reason) from None
             return _why(connection)
         except (FrameGarbled, FrameTooLarge) as error:
             self._unreadable(error)

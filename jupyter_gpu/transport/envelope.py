@@ -16,6 +16,9 @@ from ..wire.messages import AnyMessage, Message
 
 SUBPROTOCOL = Subprotocol("jupyter-gpu.v1")
 
+#: Close code of a client's link when another client of the same session took its place.
+TAKEN_OVER = 4000
+
 #: First byte of a binary message on a link or worker websocket.
 NOTICE = b"\x00"
 FRAME = b"\x01"

@@ -64,10 +64,14 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0 after an orderly end, 1 if it could not start."""
     chosen = options(sys.argv[1:] if argv is None else argv)
     folder: Path = chosen.folder or (chosen.own.with_suffix("") if chosen.own else _default_folder())
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
-    with open(folder / "workers.log", "ab") as log:
-        first = spawn_first(log)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        with open(folder / "workers.log", "ab") as log:
+            first = spawn_first(log)
+    except OSError as error:
+        print(f"The gateway cannot keep its files in {folder}: {error.strerror}. Choose another folder with --folder.", file=sys.stderr)
+        return 1
     try:
         from .serve import run
 

@@ -6,22 +6,20 @@ import asyncio
 import contextlib
 import http
 import logging
-import os
 import secrets
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from websockets.asyncio.server import Server, ServerConnection, serve, unix_serve
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from jupyter_gpu._version import __version__
 from jupyter_gpu.transport.address import parse
-from jupyter_gpu.transport.envelope import SUBPROTOCOL, WEBSOCKET_OPTIONS, no_delay, open_envelope
-from jupyter_gpu.wire.errors import BadOptionValue, FrameGarbled, JupyterGpuError, ProtocolMismatch
+from jupyter_gpu.transport.envelope import SUBPROTOCOL, TAKEN_OVER, no_delay, open_envelope
+from jupyter_gpu.wire.errors import FrameGarbled, JupyterGpuError, ProtocolMismatch, SessionLost
 from jupyter_gpu.wire.messages import (
     PROTOCOL,
     Activity,
@@ -37,28 +35,22 @@ from jupyter_gpu.wire.messages import (
 )
 
 from .auth import Keys, bearer
-from .backends.process import ProcessBackend
+from .backends.process import PRELOAD, ProcessBackend
 from .fleet import state
 from .fleet.manager import Manager
 from .inventory import real_gpus, simulated_gpus
+from .listening import listening
 from .relay import forward, tell
 from .rpc import RpcConnection
 from .store import Store
 
 _log = logging.getLogger(__name__)
 
-#: What notebooks most often import, and what takes long: loaded once, by the zygote, if it is installed.
-PRELOAD = [
-    "numpy",
-    "pandas",
-    "torch",
-    "matplotlib.pyplot",
-    "matplotlib_inline.backend_inline",
-    "scipy.sparse",
-    "sklearn",
-    "ipywidgets",
-    "tqdm",
-]
+#: Close codes of websockets' own for what could not be read: protocol error, too big.
+_UNREADABLE = (1002, 1009)
+#: Close code for a message that is none of ours, and how many characters of a reason go with it.
+_INVALID = 1007
+_REASON = 100
 
 OnChange = Callable[[SessionInfo, "JupyterGpuError | None"], None]
 
@@ -103,55 +95,34 @@ class Gateway:
 
     async def run(self, ready: Callable[[str], None], stop: asyncio.Event) -> None:
         """Listen, call ``ready(url)``, and serve until ``stop`` is set or nobody needs it any more."""
-        server = await self._listen()
         try:
-            self.url = self._own_url(server)
-            self.manager = Manager(
-                self.gpus,
-                self._make_backend,
-                self.store,
-                self.keys,
-                self.url,
-                standby=int(self._fleet_options["standby"]),
-                alone=self._fleet_options["alone"],
-                lease=self._fleet_options["lease"],
-            )
-            self.manager.on_change = self._changed
-            await self.manager.start()
-            self._serving.set()
-            if self.own:
-                self.manager.handle(state.Warm(""))
-            ready(self.url)
-            await self._until(stop)
+            async with listening(self.address, self._connected, self._admit) as self.url:
+                try:
+                    self.manager = self._new_manager()
+                    self.manager.on_change = self._changed
+                    await self.manager.start()
+                    self._serving.set()
+                    if self.own:
+                        self.manager.handle(state.Warm(""))
+                    ready(self.url)
+                    await self._until(stop)
+                finally:
+                    if hasattr(self, "manager"):
+                        await self.manager.close()
         finally:
-            if hasattr(self, "manager"):
-                await self.manager.close()
-            server.close()
-            await server.wait_closed()
-            if self.address.socket:
-                Path(self.address.socket).unlink(missing_ok=True)
             self.store.close()
 
-    async def _listen(self) -> Server:
-        options = {**WEBSOCKET_OPTIONS, "process_request": self._admit, "subprotocols": [SUBPROTOCOL], "server_header": None}
-        if self.address.socket:
-            Path(self.address.socket).unlink(missing_ok=True)
-            before = os.umask(0o177)
-            try:
-                return await unix_serve(self._connected, self.address.socket, **options)
-            finally:
-                os.umask(before)
-        host, _, port = self.address.base.partition("://")[2].partition("/")[0].rpartition(":")
-        if not self.address.base.startswith("ws://") or not port.isdigit():
-            expected = "ws://HOST:PORT or unix:///PATH (for wss://, put a proxy before it)"
-            raise BadOptionValue(option="--url", value=str(self.address), expected=expected)
-        return await serve(self._connected, host.strip("[]"), int(port), **options)  # type: ignore[arg-type]
-
-    def _own_url(self, server: Server) -> str:
-        if self.address.socket:
-            return f"unix://{self.address.socket}"
-        host, port = next(iter(server.sockets)).getsockname()[:2]
-        return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
+    def _new_manager(self) -> Manager:
+        return Manager(
+            self.gpus,
+            self._make_backend,
+            self.store,
+            self.keys,
+            self.url,
+            standby=int(self._fleet_options["standby"]),
+            alone=self._fleet_options["alone"],
+            lease=self._fleet_options["lease"],
+        )
 
     async def _until(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -196,8 +167,17 @@ class Gateway:
                 await self._worker(socket, self.keys.worker_of(bearer(socket.request.headers.get("Authorization"))))
             else:
                 await self._client_link(socket, _session_of(path))
-        except (FrameGarbled, ConnectionClosed, asyncio.TimeoutError) as error:
+        except FrameGarbled as error:
+            _log.warning("%s is closed: %s", path, error)
+            await socket.close(_INVALID, error.sentence[:_REASON])
+        except asyncio.TimeoutError:
+            _log.warning("%s is closed: it said nothing", path)
+        except ConnectionClosed as error:
             _log.warning("%s: %s", path, error)
+        finally:
+            closed = socket.protocol.close_sent
+            if closed is not None and closed.code in _UNREADABLE and not socket.protocol.close_rcvd_then_sent:
+                _log.warning("%s was closed: %s", path, closed.reason or f"what came was no websocket message ({closed.code})")
 
     # ------------------------------------------------------------ handlers
 
@@ -227,7 +207,7 @@ class Gateway:
         if before is not None:
             if pair.worker is not None:
                 await tell(pair.worker, PeerDetached(reason="another client took over"))
-            self.manager.spawn(before.close(4000, "another client took over"))
+            self.manager.spawn(before.close(TAKEN_OVER, "another client took over"))
         self.links += 1
         self.manager.handle(state.Clients(session_id, 1))
         try:
@@ -244,21 +224,25 @@ class Gateway:
         if not isinstance(hello, WorkerHello):
             raise FrameGarbled(reason="a worker did not begin with WorkerHello")
         if hello.protocol != PROTOCOL:
-            error = ProtocolMismatch(here=str(PROTOCOL), there=str(hello.protocol))
-            await tell(socket, Failed(id=0, error=error.to_record()))
-            self.manager.refuse(worker_id, error)
+            there = ProtocolMismatch(here=str(hello.protocol), there=str(PROTOCOL))
+            await tell(socket, Failed(id=0, error=there.to_record()))
+            self.manager.refuse(worker_id, ProtocolMismatch(here=str(PROTOCOL), there=str(hello.protocol), peer="worker"))
             return
         if self.manager.closing:
             await tell(socket, Release(kill=True))  # it was on its way when the gateway began to end
             return
-        session_id = self.manager.is_back(worker_id) or hello.session_id
-        if session_id and not self.manager.belongs(worker_id, session_id):
+        came_back = self.manager.is_back(worker_id)
+        if came_back and not hello.session_id:  # the gateway was killed before it told the worker whose it is, and in which folder
+            self.manager.refuse(worker_id, SessionLost(session=came_back, reason="the gateway was restarted while it started"))
+            return
+        if hello.session_id and not self.manager.belongs(worker_id, hello.session_id):
             await tell(socket, Release(kill=True))  # its session ended while it was away
             return
-        pair = self.manager.pair_of_worker(worker_id, session_id)
+        pair = self.manager.pair_of_worker(worker_id, hello.session_id)
         pair.worker = socket
-        if session_id:
-            self.manager.pairs[session_id] = pair
+        if hello.session_id:
+            self.manager.pairs[hello.session_id] = pair
+            self.manager.handle(state.WorkerBack(worker_id, hello.versions, hello.kernel_pid, hello.busy))
         else:
             self.manager.handle(state.WorkerReady(worker_id, hello.versions, hello.kernel_pid))
         try:
@@ -313,10 +297,3 @@ async def _ignore(message: AnyMessage) -> None:
 def _session_of(path: str) -> str:
     parts = path.strip("/").split("/")
     return parts[2] if len(parts) == 4 and parts[:2] == ["v1", "sessions"] and parts[3] == "link" else ""
-
-
-def stop_on_signals(stop: asyncio.Event) -> None:
-    """SIGTERM and SIGINT end the gateway in order."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)

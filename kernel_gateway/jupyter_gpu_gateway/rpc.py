@@ -34,6 +34,7 @@ from jupyter_gpu.wire.messages import (
 )
 
 from .fleet import state
+from .fleet.told import info
 
 if TYPE_CHECKING:
     from .app import Gateway
@@ -56,6 +57,7 @@ class RpcConnection:
                 async for data in self._socket:
                     await self._answer(_decode(data))
             except JupyterGpuError as error:
+                _log.warning("a client is sent away: %s", error)
                 await self._send(Failed(id=0, error=error.to_record()))
 
     async def _greet(self) -> None:
@@ -63,16 +65,16 @@ class RpcConnection:
         if not isinstance(message, Hello):
             raise FrameGarbled(reason=f"a {type(message).__name__} where a Hello was due")
         if message.protocol != PROTOCOL:
-            raise ProtocolMismatch(here=str(PROTOCOL), there=str(message.protocol))
+            raise ProtocolMismatch(here=str(message.protocol), there=str(PROTOCOL))  # as the client reads it
         await self._send(self._gateway.welcome())
 
     async def _send(self, message: Message) -> None:
         await self._socket.send(b"".join(encode(message)))
 
-    def changed(self, info: SessionInfo, error: JupyterGpuError | None) -> None:
+    def changed(self, session: SessionInfo, error: JupyterGpuError | None) -> None:
         """Push a change to this client, if it opened the session."""
-        if info.session_id in self.sessions:
-            broadcast([self._socket], b"".join(encode(SessionChanged(session=info, error=None if error is None else error.to_record()))))
+        if session.session_id in self.sessions:
+            broadcast([self._socket], b"".join(encode(SessionChanged(session=session, error=None if error is None else error.to_record()))))
 
     async def _answer(self, message: AnyMessage) -> None:
         request = getattr(message, "id", 0)
@@ -94,7 +96,7 @@ class RpcConnection:
         if isinstance(message, OpenSession):
             return self._open(message)
         if isinstance(message, ListSessions):
-            return Sessions(id=message.id, sessions=[manager.info(s) for s in manager.fleet.sessions.values()])
+            return Sessions(id=message.id, sessions=[info(s, manager.fleet) for s in manager.fleet.sessions.values()])
         if isinstance(message, GetInventory):
             return Inventory(id=message.id, gpus=manager.fleet.inventory(), warnings=self._gateway.warnings)
         if isinstance(message, StopSession):
@@ -110,7 +112,7 @@ class RpcConnection:
         if found is not None:
             self.sessions.add(found.session_id)
             manager.handle(state.Clients(found.session_id, 1))
-            return Opened(id=message.id, session=manager.info(found), created=False)
+            return Opened(id=message.id, session=info(found, manager.fleet), created=False)
         session_id = "s-" + secrets.token_hex(8)
         self.sessions.add(session_id)
         own = self._gateway.own
@@ -118,8 +120,8 @@ class RpcConnection:
         manager.options[session_id] = (message.env, message.cwd if own else "")
         failure: list[JupyterGpuError] = []
 
-        def refused(info: SessionInfo, error: JupyterGpuError | None) -> None:
-            if error is not None and info.session_id == session_id:
+        def refused(session: SessionInfo, error: JupyterGpuError | None) -> None:
+            if error is not None and session.session_id == session_id:
                 failure.append(error)
 
         with self._gateway.listening(refused):
@@ -127,7 +129,7 @@ class RpcConnection:
         if failure:
             raise failure[0]
         manager.handle(state.Clients(session_id, 1))  # it waits, though it has no link yet
-        return Opened(id=message.id, session=manager.info(manager.fleet.sessions[session_id]), created=True)
+        return Opened(id=message.id, session=info(manager.fleet.sessions[session_id], manager.fleet), created=True)
 
 
 def _decode(data: str | bytes) -> AnyMessage:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +17,9 @@ from jupyter_gpu._version import __version__
 from jupyter_gpu.wire.errors import BadOptionValue, JupyterGpuError, TokenFileExposed
 from jupyter_gpu.wire.messages import PROTOCOL
 
-from .app import PRELOAD, Gateway, stop_on_signals
+from .app import Gateway
 from .auth import new_token
+from .backends.process import PRELOAD
 from .runtime import kept_token, socket_path, sole_owner, write_info
 
 DEFAULT_URL = "ws://127.0.0.1:8890"
@@ -38,6 +41,12 @@ def run(chosen: argparse.Namespace, folder: Path, zygote: subprocess.Popen[bytes
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            print(
+                f"The gateway cannot write its files in {folder}: {error.strerror}. Free some space there, or choose --folder.",
+                file=sys.stderr,
+            )
+            return 1
         print(f"The gateway cannot listen: {error.strerror or error}. Choose another address with --url.", file=sys.stderr)
         return 1
 
@@ -79,6 +88,13 @@ async def _serve(chosen: argparse.Namespace, folder: Path, zygote: subprocess.Po
     finally:
         if chosen.own:
             chosen.own.unlink(missing_ok=True)
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """SIGTERM and SIGINT end the gateway in order."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
 
 
 def _url(chosen: argparse.Namespace) -> str:

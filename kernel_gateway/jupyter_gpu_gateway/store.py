@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +48,10 @@ class Store:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self._db = sqlite3.connect(":memory:" if path is None else path, isolation_level=None)
-        if path is not None:
-            path.chmod(0o600)
         with self._guard():
+            self._db = sqlite3.connect(":memory:" if path is None else path, isolation_level=None)
+            if path is not None:
+                path.chmod(0o600)
             self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _SCHEMA)
 
     @contextlib.contextmanager
@@ -58,8 +59,8 @@ class Store:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            if "full" in str(error):
-                raise DiskFull(path=str(self.path), needed=0) from error
+            if self.path is not None and ("full" in str(error) or _is_full(self.path.parent)):  # its index says "disk I/O error" then
+                raise DiskFull(path=str(self.path), needed=0, reason="the disk is full") from error
             raise InternalError(id="store", text=f"the gateway's store {self.path}: {error}") from error
 
     def save_session(self, session: Session) -> None:
@@ -111,3 +112,11 @@ class Store:
 
     def close(self) -> None:
         self._db.close()
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return False
+    return found.f_bavail == 0 or (found.f_files > 0 and found.f_favail == 0)  # file systems without inodes say 0 of 0

@@ -51,6 +51,38 @@ def test_name_that_does_not_exist(notebook: Notebook) -> None:
     clear(notebook.run("%%remote gpu=H100 in=weights_of_modle\npass"), "weights_of_modle", "weights_of_model")
 
 
+@pytest.mark.parametrize(
+    ("setup", "path", "why"),
+    [
+        ("import threading; config = {'inner': [1, threading.Lock()]}", "config['inner'][1]", "a lock belongs to"),
+        ("config = {'rows': (n for n in range(3))}", "config['rows']", "in the middle of running"),
+        ("import socket; config = [socket.socket()]", "config[0]", "one process"),
+        ("import sqlite3; config = sqlite3.connect(':memory:')", "config", "one process"),
+        ("class Model:\n    pass\nconfig = Model(); config.pool = [__import__('threading').Thread()]", "config.pool[0]", "one process"),
+    ],
+    ids=["lock", "generator", "socket", "database", "thread"],
+)
+def test_a_value_that_cannot_travel_is_named_with_its_path_before_the_cell_runs(
+    notebook: Notebook, tmp_path: Path, setup: str, path: str, why: str
+) -> None:
+    notebook.ok(f"{setup}\nkept = [1]; before = config")
+    ran = tmp_path / "ran"
+    cell = f"open({str(ran)!r}, 'w').close(); kept.append(config)"
+    for options in ("gpu=H100", "gpu=H100 in=kept,config"):
+        clear(notebook.run(f"%%remote {options}\n{cell}"), path, why, "'config'", "Nothing ran")
+        assert not ran.exists()
+        assert notebook.value("(kept, config is before)") == "([1], True)"
+    if path == "config['rows']":
+        assert notebook.value("list(config['rows'])") == "[0, 1, 2]", "looking for the culprit must not use it up"
+    notebook.ok("%%remote gpu=H100\nkept.append(2)")
+    assert notebook.value("kept") == "[1, 2]", "a cell that does not need it runs"
+
+
+def test_several_values_that_cannot_travel_are_all_named(notebook: Notebook) -> None:
+    notebook.ok("import threading; one = [threading.Lock()]; two = {'x': threading.Lock()}")
+    clear(notebook.run("%%remote gpu=H100\nprint(one, two)"), "one[0]", "two['x']")
+
+
 def test_syntax_error_is_the_users_own(notebook: Notebook) -> None:
     result = notebook.run("%%remote gpu=H100\nx = = 1")
     assert result.error is not None and result.error["ename"] == "SyntaxError"

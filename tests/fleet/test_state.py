@@ -15,17 +15,20 @@ from jupyter_gpu_gateway.fleet.state import (
     Instruction,
     Opened,
     ReleaseWorker,
+    Session,
     StartWorker,
     Stopped,
     Tick,
     Warm,
+    Worker,
     WorkerAssigned,
+    WorkerBack,
     WorkerGone,
     WorkerReady,
 )
 
 from jupyter_gpu.wire.errors import JupyterGpuError, NoSuchHardware, SessionLost, WorkerDied, WorkerStartFailed
-from jupyter_gpu.wire.messages import Gpu, SessionState, Wanted
+from jupyter_gpu.wire.messages import Gpu, SessionState, Versions, Wanted
 
 S = SessionState
 BOOM = WorkerStartFailed(phase="fork", reason="no memory", log="")
@@ -189,6 +192,39 @@ def test_who_fits_need_not_wait_for_who_does_not() -> None:
     assert [s.session_id for s in found.queue()] == ["b"]
 
 
+def test_small_wishes_do_not_keep_a_large_one_waiting_for_ever() -> None:
+    found = fleet("H100", "H100")
+    running(found, "small-0", "H100")
+    running(found, "small-1", "H100")
+    found.handle(opened("large", "H100:2"), 1)
+    found.handle(opened("late", "H100"), 2)
+    found.handle(Stopped("small-0"), 3)
+    assert uuids(found, "late") == [], "it would take what the large one waits for"
+    assert [(s.session_id, s.position) for s in found.queue()] == [("large", 1), ("late", 2)]
+    found.handle(Stopped("small-1"), 4)
+    assert len(uuids(found, "large")) == 2
+    found.handle(Stopped("large"), 5)
+    assert len(uuids(found, "late")) == 1
+
+
+def test_who_waits_keeps_only_what_it_can_use() -> None:
+    found = fleet("H100", "H100", "A100")
+    running(found, "a", "H100")
+    found.handle(opened("large", "H100:2", "A100:7"), 1)  # seven A100 never come: they are not waited for
+    running(found, "b", "A100")
+    running(found, "c", "CPU")
+    found.handle(opened("d", "H100", "CPU"), 2)
+    assert found.sessions["d"].state == S.STARTING and uuids(found, "d") == [], "its second choice"
+
+
+def test_whoever_waits_for_any_gpu_keeps_all() -> None:
+    found = fleet("H100", "A100", "A100")
+    running(found, "a", "H100")
+    found.handle(opened("large", "ANY:3"), 1)
+    found.handle(opened("b", "A100"), 2)
+    assert [s.session_id for s in found.queue()] == ["large", "b"]
+
+
 def test_what_there_never_is_is_refused_at_once() -> None:
     found = fleet("H100", "H100", "A100")
     (only,) = found.handle(opened("a", "B200", "H100:3"), 0)
@@ -296,6 +332,47 @@ def test_a_worker_that_is_gone_without_a_reason() -> None:
     assert isinstance(error, SessionLost) and "its worker is gone" in error.sentence
 
 
+# ---------------------------------------------------------------- workers that come back
+
+
+def back(worker: str, busy: bool) -> WorkerBack:
+    return WorkerBack(worker, Versions(software="s", python="3.11.7", cloudpickle="3.1"), 78, busy)
+
+
+def test_a_worker_that_comes_back_says_what_it_is_at() -> None:
+    found = fleet("H100")
+    worker = running(found, "a", "H100", idle=30)
+    assert found.handle(back(worker, True), 10) == [Changed("a")] and found.sessions["a"].state == S.BUSY
+    assert found.sessions["a"].pid == 78 and found.sessions["a"].versions is not None
+    assert found.handle(Tick(), 1000) == [], "a cell that runs is no idleness"
+    assert found.handle(back(worker, True), 1000) == []
+    assert found.handle(back(worker, False), 1000) == [Changed("a")] and found.sessions["a"].state == S.IDLE
+    assert found.handle(back(worker, False), 1029) == [], "a cut is no cell"
+    assert list(ended(found.handle(Tick(), 1030))) == ["a"]
+
+
+def test_a_worker_whose_being_assigned_was_never_heard() -> None:
+    found = fleet("H100")
+    found.handle(opened("a", "H100"), 0)
+    found.handle(WorkerReady("w1"), 1)
+    assert found.handle(back("w1", False), 2) == [Changed("a")] and found.sessions["a"].state == S.READY
+    found = fleet("H100")
+    found.handle(opened("a", "H100"), 0)
+    found.handle(WorkerReady("w1"), 1)
+    assert found.handle(back("w1", True), 2) == [Changed("a"), Changed("a")] and found.sessions["a"].state == S.BUSY
+
+
+def test_an_earlier_lifes_session_is_not_idle_before_its_worker_was_heard() -> None:
+    found = fleet("H100")
+    found.sessions["a"] = Session("a", "key", [Wanted(type="CPU")], 0, idle=30, state=S.IDLE, worker_id="w")
+    found.workers["w"] = Worker("w", "", ready=False, session_id="a")
+    assert found.handle(Tick(), 1000) == []
+    found.handle(back("w", True), 1000)
+    found.handle(Activity("a", False), 1001)
+    assert found.handle(Tick(), 1030) == []
+    assert list(ended(found.handle(Tick(), 1031))) == ["a"]
+
+
 # ---------------------------------------------------------------- time
 
 
@@ -348,7 +425,7 @@ def test_who_waits_in_the_queue_with_a_client_is_not_alone() -> None:
 def test_ids_that_nobody_knows_change_nothing() -> None:
     found = fleet("H100")
     running(found, "a", "H100")
-    for event in (Stopped("x"), WorkerAssigned("x"), WorkerGone("x"), Activity("x", True), Clients("x", 1)):
+    for event in (Stopped("x"), WorkerAssigned("x"), back("x", True), WorkerGone("x"), Activity("x", True), Clients("x", 1)):
         assert found.handle(event, 1) == [], event
     assert list(found.sessions) == ["a"] and found.sessions["a"].state == S.READY
 

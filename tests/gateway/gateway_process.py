@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from jupyter_gpu_gateway.app import Gateway, stop_on_signals
+from jupyter_gpu_gateway import app, rpc
+from jupyter_gpu_gateway.app import Gateway
 from jupyter_gpu_gateway.backends.base import Backend, Checkpoint, WorkerSpec
+from jupyter_gpu_gateway.serve import stop_on_signals
 
 from jupyter_gpu.wire.errors import WorkerStartFailed
 
@@ -46,6 +49,10 @@ class PlayedBackend(Backend):
 
 async def main() -> None:
     folder, url, token, options = Path(sys.argv[1]), sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("websockets").setLevel(logging.ERROR)  # as serve.py does
+    if "protocol" in options:
+        app.PROTOCOL = rpc.PROTOCOL = options.pop("protocol")  # of another release
     stop = asyncio.Event()
     stop_on_signals(stop)
     gateway = Gateway(url, token, folder, **options)

@@ -194,12 +194,11 @@ class Running:
         assert isinstance(await rpc.next(), Welcome)
         return rpc
 
-    async def worker(self, spec: dict[str, Any], session_id: str = "", protocol: int = PROTOCOL) -> End:
-        """The worker of this start, dialled in."""
+    async def worker(self, spec: dict[str, Any], session_id: str = "", **more: Any) -> End:
+        """The worker of this start, dialled in. ``more``: other fields of its WorkerHello."""
         end = End(await dial(spec["url"], "/v1/worker", f"{spec['worker_id']}:{spec['secret']}"))
-        await end.say(
-            WorkerHello(protocol=protocol, worker_id=spec["worker_id"], pid=1, kernel_pid=77, versions=VERSIONS, session_id=session_id)
-        )
+        known = {"protocol": PROTOCOL, "pid": 1, "kernel_pid": 77, "versions": VERSIONS}
+        await end.say(WorkerHello(**{**known, "worker_id": spec["worker_id"], "session_id": session_id, **more}))
         return end
 
     async def link(self, session_id: str) -> End:
@@ -214,6 +213,19 @@ class Running:
         await worker.say(Assigned(session_id=info.session_id))
         await rpc.reaches(info.session_id, *USABLE)
         return info.session_id, worker, spec
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    async def logged(self, *words: str) -> str:
+        """The first line of the log that has all of these words."""
+
+        def find() -> str:
+            return next((line for line in self.log.splitlines() if all(w.lower() in line.lower() for w in words)), "")
+
+        await until(lambda: bool(find()), f"{words} in the log:\n{self.log[-2000:]}")
+        return find()
 
     async def http(self, path: str, *headers: str) -> tuple[int, str]:
         """Status and body of an attempt to open a websocket."""

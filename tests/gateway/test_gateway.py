@@ -91,7 +91,7 @@ def test_another_protocol(folder: Path) -> None:
             answer = await rpc.next()
             assert isinstance(answer, Failed) and answer.id == 0
             error = from_record(answer.error)
-            assert isinstance(error, Mismatch) and (error.here, error.there) == (str(PROTOCOL), str(PROTOCOL + 7))
+            assert isinstance(error, Mismatch) and (error.here, error.there) == (str(PROTOCOL + 7), str(PROTOCOL)), "as the client reads it"
             await rpc.socket.wait_closed()
 
     go(test())
@@ -109,7 +109,10 @@ def test_a_worker_of_another_protocol_fails_the_start_at_once(folder: Path) -> N
                 await worker.closed()
                 assert (await gateway.event("stop"))["worker_id"] == spec["worker_id"]
             over = await rpc.reaches(info.session_id, SessionState.ENDED)
-            assert over.error is not None and isinstance(from_record(over.error), Mismatch)
+            assert over.error is not None
+            error = from_record(over.error)
+            assert isinstance(error, Mismatch)
+            assert error.sentence == f"The worker speaks protocol {PROTOCOL + 7}, this side protocol {PROTOCOL}."
 
     go(test())
 
@@ -172,7 +175,7 @@ def test_garbage_on_a_link(folder: Path) -> None:
                 await client.hears(PeerAttached)
                 await one_worker.hears(PeerAttached)
                 await client.socket.send(data)
-                assert await client.closed() == (1009 if what == "too large" else 1000), what
+                assert await client.closed() == (1009 if what == "too large" else 1007), what
                 await one_worker.hears(PeerDetached)
             await works(gateway, one, one_worker)
             await other.frame(b"still here")
@@ -300,7 +303,11 @@ def test_who_waits_for_hardware_is_not_alone(folder: Path) -> None:
             await link.hears(PeerAttached)
             queued = await waiting.open("two", "H100")
             assert queued.queue_position == 1
-            await asyncio.sleep(2.2)  # longer than alone, and two ticks
+            other = await gateway.rpc()
+            left = (await other.open("three")).session_id
+            await other.socket.close()
+            while left in await rpc.sessions():  # its time, which began later, is over
+                await asyncio.sleep(0.05)
             assert set(await rpc.sessions()) == {first, queued.session_id}
             await waiting.socket.close()
             while queued.session_id in await rpc.sessions():

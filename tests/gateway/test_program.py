@@ -111,19 +111,23 @@ def test_ended_while_its_first_worker_is_being_forked(folder: Path) -> None:
 
 
 def test_it_ends_when_nobody_needs_it(folder: Path) -> None:
-    info_file = folder / "own" / "gateway.json"
-    with started(folder, "--own", str(info_file), "--standby", "0", "--exit-when-idle", "1") as process:
-        wait_for(info_file.exists, "the info file")
+    """Two that began side by side: the one that somebody is connected to outlives the other."""
+    files = [folder / name / "gateway.json" for name in ("used", "unused")]
+    options = ("--standby", "0", "--exit-when-idle", "1")
+    with started(folder, "--own", str(files[0]), *options) as used:
+        wait_for(files[0].exists, "the info file")
 
         async def stay() -> None:
-            rpc = await reach(json.loads(info_file.read_text()))
-            await asyncio.sleep(2.2)
-            assert process.poll() is None and await rpc.sessions() == {}, "somebody is connected"
+            rpc = await reach(json.loads(files[0].read_text()))
+            with started(folder, "--own", str(files[1]), *options) as unused:
+                assert await asyncio.to_thread(unused.wait, 20) == 0
+            assert used.poll() is None and await rpc.sessions() == {}, "somebody is connected"
             await rpc.socket.close()
 
         go(stay())
-        assert process.wait(10) == 0
-    assert not info_file.exists() and not info_file.with_suffix(".sock").exists()
+        assert used.wait(10) == 0
+    for file in files:
+        assert not file.exists() and not file.with_suffix(".sock").exists()
 
 
 def test_two_gateways_of_one_folder(folder: Path) -> None:
@@ -136,6 +140,33 @@ def test_two_gateways_of_one_folder(folder: Path) -> None:
             assert second.wait(15) == 1
         assert "runs already" in (folder / "log").read_text()
         assert first.poll() is None
+
+
+def test_a_unix_socket_at_which_another_gateway_answers(folder: Path) -> None:
+    url = f"unix://{folder / 'shared.sock'}"
+    with started(folder, "--url", url, "--folder", str(folder / "first"), "--standby", "0", token="one") as first:
+        assert first.stdout is not None
+        assert url in first.stdout.readline()
+        said = refusal(folder, "--url", url, token="two")
+        assert "No gateway could be started" in (folder / "log").read_text() and "another one answers" in (folder / "log").read_text(), said
+
+        async def still() -> None:
+            assert await (await reach({"url": url, "token": "one"})).sessions() == {}
+
+        go(still())
+        assert not list(folder.glob("*.lock"))
+        first.kill()  # it leaves its socket behind
+        first.wait(10)
+    assert (folder / "shared.sock").is_socket()
+    with started(folder, "--url", url, "--folder", str(folder / "third"), "--standby", "0", token="three") as third:
+        assert third.stdout is not None
+        assert url in third.stdout.readline(), "a dead socket is taken over"
+
+        async def serves() -> None:
+            assert await (await reach({"url": url, "token": "three"})).sessions() == {}
+
+        go(serves())
+    assert not (folder / "shared.sock").exists()
 
 
 def refusal(folder: Path, *options: str, token: str = "token") -> str:

@@ -60,7 +60,7 @@ def test_no_proxy_is_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> 
             answer(HTTPStatus.UPGRADE_REQUIRED, b"jupyter-gpu.v7\n"),
             "/v1/rpc",
             ProtocolMismatch,
-            "speaks jupyter-gpu.v7, this side jupyter-gpu.v1",
+            "speaks protocol jupyter-gpu.v7, this side protocol jupyter-gpu.v1",
         ),
         (answer(HTTPStatus.UPGRADE_REQUIRED, Sec_WebSocket_Protocol="jupyter-gpu.v8"), "/v1/rpc", ProtocolMismatch, "jupyter-gpu.v8"),
         (answer(HTTPStatus.NOT_FOUND), "/v1/sessions/s-1/link", SessionNotFound, "s-1"),

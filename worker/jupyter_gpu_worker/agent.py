@@ -138,6 +138,7 @@ class Agent:
             kernel_pid=self.kernel_pid,
             versions=versions.here(),
             session_id=self.session_id,
+            busy=bool(self._running),
         )
         await connection.send(notice(hello))
         return connection

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from ipykernel.ipkernel import IPythonKernel
@@ -134,9 +135,10 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
             if asyncio.current_task() is not None:
                 self._on_interrupt(signum, frame)
             else:  # the loop waits
-                if self.shell.running is not None:
-                    self.shell.running.interrupted = True
-                future.get_loop().call_soon_threadsafe(future.cancel)
+                cell = self.shell.running
+                if cell is not None:
+                    cell.interrupted = True
+                future.get_loop().call_soon_threadsafe(future.cancel if cell is None else partial(cell.cancel, future))
 
         before = signal.signal(signal.SIGINT, interrupt)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -37,12 +38,22 @@ def run_worker(kernel: WorkerKernel, *, worker_id: str, secret: str, url: str, l
     return asyncio.run(run_agent(ours, kernel_pid, worker_id=worker_id, secret=secret, url=url, lease=lease))
 
 
+def log_to(fd: int) -> None:
+    """Ours goes to the worker's log: ``sys.stderr`` is the person's, and so is the root logger."""
+    logger = logging.getLogger("jupyter_gpu_worker")
+    handler = logging.StreamHandler(os.fdopen(fd, "w", buffering=1))
+    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s %(name)s[{os.getpid()}]: %(message)s"))
+    logger.addHandler(handler)
+    logger.propagate = False
+
+
 def run_kernel(kernel: WorkerKernel, sock: socket.socket, parent: int, folder: str = "") -> int:
     """In the kernel's process: serve until the agent is gone."""
     os.setsid()  # a group of its own: an interrupt reaches the kernel's children, and not the agent
     die_with(parent)
     forget_exit_handlers()
     reseed()
+    log_to(os.dup(2))
     kernel.attach(Pipe(sock), folder)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

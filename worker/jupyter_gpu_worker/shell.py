@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from functools import wraps
 from typing import Any
 
 from ipykernel import zmqshell
 
 
 class Interruptible(Coroutine[Any, Any, Any]):
-    """A coroutine in which a cancellation arrives as ``KeyboardInterrupt`` once ``interrupted`` is set."""
+    """A coroutine in which ``KeyboardInterrupt`` arrives once ``interrupted`` is set: with its next step, or, if it waits for something
+    that takes long, with the cancellation by ``cancel``."""
 
     def __init__(self, inner: Coroutine[Any, Any, Any]) -> None:
         self._inner = inner
@@ -20,7 +22,15 @@ class Interruptible(Coroutine[Any, Any, Any]):
         return self._inner.__await__()
 
     def send(self, value: Any) -> Any:
+        if self.interrupted:  # it was about to go on: it may never come back to the loop, which would have cancelled it
+            self.interrupted = False
+            return self._inner.throw(KeyboardInterrupt())
         return self._inner.send(value)
+
+    def cancel(self, task: asyncio.Future[Any]) -> None:
+        """Cancel the task that runs this, unless the interrupt has arrived already."""
+        if self.interrupted:
+            task.cancel()
 
     def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Any:
         error = kind if isinstance(kind, BaseException) else value if isinstance(value, BaseException) else kind()
@@ -38,6 +48,7 @@ class ZMQInteractiveShell(zmqshell.ZMQInteractiveShell):  # type: ignore[misc]
 
     running: Interruptible | None = None  #: the cell that was started last
 
+    @wraps(zmqshell.ZMQInteractiveShell.run_cell_async)  # ipykernel looks at its signature, which is another in IPython 8
     def run_cell_async(self, *args: Any, **kwargs: Any) -> Interruptible:
         self.running = Interruptible(super().run_cell_async(*args, **kwargs))
         return self.running

@@ -74,15 +74,17 @@ class TokenFileExposed(GatewayError):
 
 @dataclass(kw_only=True, eq=False)
 class ProtocolMismatch(GatewayError):
-    """``here`` and ``there`` are the protocols spoken."""
+    """``here`` and ``there`` are the protocols spoken, as whoever reads the error sees them; ``peer`` is who is over there."""
 
     code = "gateway.protocol"
     here: str
     there: str
+    peer: str = "gateway"
 
     @property
     def sentence(self) -> str:
-        return f"The gateway speaks {self.there or 'another protocol'}, this side {self.here}."
+        there = f"protocol {self.there}" if self.there else "another protocol"
+        return f"The {self.peer} speaks {there}, this side protocol {self.here}."
 
     @property
     def hint(self) -> str:

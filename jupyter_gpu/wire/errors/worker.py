@@ -92,7 +92,7 @@ class CellTimeout(WorkerError):
 
 @dataclass(kw_only=True, eq=False)
 class DiskFull(WorkerError):
-    """``needed`` in bytes."""
+    """``needed`` in bytes; 0: unknown."""
 
     code = "worker.disk"
     path: str
@@ -101,7 +101,8 @@ class DiskFull(WorkerError):
 
     @property
     def sentence(self) -> str:
-        return f"{self.needed:,} bytes could not be written to {self.path}{because(self.reason)}"
+        what = f"{self.needed:,} bytes" if self.needed else "What is needed"
+        return f"{what} could not be written to {self.path}{because(self.reason)}"
 
     @property
     def hint(self) -> str:

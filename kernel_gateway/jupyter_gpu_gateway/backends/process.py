@@ -20,6 +20,18 @@ from .base import Backend, Checkpoint, WorkerSpec
 
 _log = logging.getLogger(__name__)
 
+#: What notebooks most often import, and what takes long: loaded once, by the zygote, if it is installed.
+PRELOAD = [
+    "numpy",
+    "pandas",
+    "torch",
+    "matplotlib.pyplot",
+    "matplotlib_inline.backend_inline",
+    "scipy.sparse",
+    "sklearn",
+    "ipywidgets",
+    "tqdm",
+]
 #: Seconds for a process to end by itself.
 _GRACE = 5.0
 

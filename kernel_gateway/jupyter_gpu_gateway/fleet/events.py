@@ -34,6 +34,16 @@ class WorkerReady:
 
 
 @dataclass(frozen=True)
+class WorkerBack:
+    """The worker of a session dialled in again: after a cut, or to a gateway that was restarted. What it said meanwhile is lost."""
+
+    worker_id: str
+    versions: Versions | None
+    pid: int
+    busy: bool
+
+
+@dataclass(frozen=True)
 class WorkerAssigned:
     worker_id: str
 
@@ -70,7 +80,7 @@ class Warm:
     interpreter: str
 
 
-Event = Opened | Stopped | WorkerReady | WorkerAssigned | WorkerGone | Activity | Clients | Tick | Warm
+Event = Opened | Stopped | WorkerReady | WorkerBack | WorkerAssigned | WorkerGone | Activity | Clients | Tick | Warm
 
 
 # ---------------------------------------------------------------- instructions

@@ -19,6 +19,7 @@ from ..relay import Pair, tell
 from ..store import Store
 from . import state
 from .state import Fleet
+from .told import gpu_env, info, label
 
 _log = logging.getLogger(__name__)
 
@@ -181,7 +182,7 @@ class Manager:
                 self._store.save_session(session)
             except JupyterGpuError as error:
                 _log.error("%s", error)  # the session works; only a restart of the gateway would lose it
-        self.on_change(self.info(session), None)
+        self.on_change(info(session, self.fleet), None)
 
     def _over(self, session_id: str, error: JupyterGpuError) -> None:
         with contextlib.suppress(JupyterGpuError):
@@ -242,11 +243,8 @@ class Manager:
         return pair
 
     def is_back(self, worker_id: str) -> str:
-        """The session of a worker that an earlier gateway started; "" if there is none."""
-        session_id = self._came_back.pop(worker_id, "")
-        if session_id:
-            self.fleet.workers[worker_id].ready = True
-        return session_id
+        """The session of a worker that an earlier gateway started, told once; "" if there is none."""
+        return self._came_back.pop(worker_id, "")
 
     def refuse(self, worker_id: str, error: JupyterGpuError) -> None:
         """A worker that cannot be used."""
@@ -265,7 +263,7 @@ class Manager:
             return
         self.pairs[session_id] = pair
         env, cwd = self.options.get(session_id, ({}, ""))
-        await tell(pair.worker, Assign(session_id=session_id, env={**env, **_gpu_env(session.gpus)}, cwd=cwd, label=label(session.gpus)))
+        await tell(pair.worker, Assign(session_id=session_id, env={**env, **gpu_env(session.gpus)}, cwd=cwd, label=label(session.gpus)))
 
     async def _release(self, worker_id: str, kill: bool) -> None:
         pair = self._workers.pop(worker_id, None)
@@ -280,44 +278,8 @@ class Manager:
             await self._backend.stop(checkpoint)
         self._forget(worker_id)
 
-    # ------------------------------------------------------------ what is told
-
-    def info(self, session: state.Session) -> SessionInfo:
-        queue = [s.session_id for s in self.fleet.queue()]
-        return SessionInfo(
-            session_id=session.session_id,
-            key=session.key,
-            state=session.state,
-            label=label(session.gpus),
-            created=time.time() - (time.monotonic() - session.created),
-            gpus=session.gpus,
-            worker_id=session.worker_id,
-            pid=session.pid,
-            queue_position=queue.index(session.session_id) + 1 if session.session_id in queue else 0,
-            idle=session.idle,
-            versions=session.versions,
-            reason=session.reason,
-            warm=session.warm,
-        )
-
 
 async def _say_end(pair: Pair, error: JupyterGpuError) -> None:
     if pair.client is not None:
         await tell(pair.client, SessionEnded(error=error.to_record()))
         await pair.client.close()
-
-
-def label(gpus: list[Gpu]) -> str:
-    """ "H100", "2 × H100 (simulated)", "CPU"."""
-    if not gpus:
-        return "CPU"
-    count = f"{len(gpus)} × " if len(gpus) > 1 else ""
-    return f"{count}{gpus[0].type}" + (" (simulated)" if gpus[0].simulated else "")
-
-
-def _gpu_env(gpus: list[Gpu]) -> dict[str, str]:
-    """What a worker sees of the machine's GPUs: its own, by UUID."""
-    env = {"CUDA_VISIBLE_DEVICES": ",".join(g.uuid for g in gpus), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    if any(g.simulated for g in gpus):
-        env["JUPYTER_GPU_SIMULATED"] = label(gpus)
-    return env

@@ -6,12 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
-from msgspec.structs import replace
-
-from jupyter_gpu.wire.errors import JupyterGpuError, NoSuchHardware, SessionLost
-from jupyter_gpu.wire.messages import Gpu, SessionState, Versions, Wanted
+from jupyter_gpu.wire.errors import JupyterGpuError, SessionLost
+from jupyter_gpu.wire.messages import Gpu, SessionState
 
 from .events import (
     Activity,
@@ -28,9 +25,12 @@ from .events import (
     Tick,
     Warm,
     WorkerAssigned,
+    WorkerBack,
     WorkerGone,
     WorkerReady,
 )
+from .hardware import choose, describe, impossible, kept_for, owned
+from .records import Session, Worker
 
 __all__ = [
     "TRANSITIONS",
@@ -52,6 +52,7 @@ __all__ = [
     "Warm",
     "Worker",
     "WorkerAssigned",
+    "WorkerBack",
     "WorkerGone",
     "WorkerReady",
 ]
@@ -81,42 +82,6 @@ USABLE = frozenset({S.READY, S.BUSY, S.IDLE})
 
 #: Workers of a session that died before it was ready, after which trying again is no use.
 _MOST_FAILURES = 2
-
-
-@dataclass
-class Session:
-    """Times in seconds of the caller's clock."""
-
-    session_id: str
-    key: str
-    wanted: list[Wanted]
-    created: float
-    interpreter: str = ""
-    idle: float = 0.0
-    state: SessionState = S.QUEUED
-    gpus: list[Gpu] = field(default_factory=list)
-    worker_id: str = ""
-    active: float = 0.0
-    clients: int = 0
-    alone_since: float = 0.0
-    failures: int = 0
-    position: int = 0  #: in the queue, from 1; 0: not in it
-    warm: bool = False
-    reason: str = ""
-    versions: Versions | None = None
-    pid: int = 0
-
-
-@dataclass
-class Worker:
-    """``ready``: it has dialled in. ``session_id``: whose it is; empty: it stands by."""
-
-    worker_id: str
-    interpreter: str
-    ready: bool = False
-    session_id: str = ""
-    versions: Versions | None = None
-    pid: int = 0
 
 
 class Fleet:
@@ -151,13 +116,13 @@ class Fleet:
     def inventory(self) -> list[Gpu]:
         """All GPUs, with who has them."""
         owners = {g.uuid: s.session_id for s in self.sessions.values() for g in s.gpus}
-        return [_owned(g, owners.get(g.uuid, "")) for g in self.gpus]
+        return [owned(g, owners.get(g.uuid, "")) for g in self.gpus]
 
     # ------------------------------------------------------------ events
 
     def _opened(self, event: Opened) -> None:
         wanted = [w for w in event.wanted if w.count > 0]
-        missing = self._impossible(wanted)
+        missing = impossible(self.gpus, wanted)
         if missing is not None:
             self._out.append(Ended(event.session_id, missing))
             return
@@ -190,6 +155,15 @@ class Fleet:
         else:
             self._place()
 
+    def _worker_back(self, event: WorkerBack) -> None:
+        worker, session = self.workers.get(event.worker_id), self._session_of(event.worker_id)
+        if worker is None or session is None:
+            return
+        worker.ready, worker.versions, worker.pid = True, event.versions, event.pid
+        session.versions, session.pid = event.versions, event.pid
+        self._move(session, "assigned")  # if that was what got lost
+        self._became(session, event.busy)
+
     def _worker_assigned(self, event: WorkerAssigned) -> None:
         session = self._session_of(event.worker_id)
         if session is not None:
@@ -219,8 +193,11 @@ class Fleet:
     def _activity(self, event: Activity) -> None:
         session = self.sessions.get(event.session_id)
         if session is not None:
+            self._became(session, event.busy)
+
+    def _became(self, session: Session, busy: bool) -> None:
+        if self._move(session, "busy" if busy else "idle"):
             session.active = self._now
-            self._move(session, "busy" if event.busy else "idle")
 
     def _clients(self, event: Clients) -> None:
         session = self.sessions.get(event.session_id)
@@ -235,7 +212,8 @@ class Fleet:
         self._place()
 
     def _overdue(self, session: Session) -> str:
-        if session.idle and session.state in (S.READY, S.IDLE) and self._now - session.active >= session.idle:
+        at_rest = session.state in (S.READY, S.IDLE) and self.workers[session.worker_id].ready  # else nobody knows what it is at
+        if session.idle and at_rest and self._now - session.active >= session.idle:
             return f"no cell ran for {session.idle:g} seconds (idle=)"
         if self.alone and not session.clients and self._now - session.alone_since >= self.alone:
             return f"no notebook was connected for {self.alone:g} seconds"
@@ -247,40 +225,22 @@ class Fleet:
 
     # ------------------------------------------------------------ placement
 
-    def _impossible(self, wanted: Iterable[Wanted]) -> JupyterGpuError | None:
-        """An error if no choice could ever be satisfied by what there is."""
-        for choice in wanted:
-            if choice.type == "CPU" or sum(_matches(g, choice) for g in self.gpus) >= choice.count:
-                return None
-        return NoSuchHardware(wanted=[_text(w) for w in wanted], available=self.describe())
-
     def describe(self) -> list[str]:
         """ "2 × H100 (simulated)", ..., "CPU": what can be asked for."""
-        kinds: dict[tuple[str, bool], int] = {}
-        for gpu in self.gpus:
-            kinds[(gpu.type, gpu.simulated)] = kinds.get((gpu.type, gpu.simulated), 0) + 1
-        names = [f"{n} × {kind}" if n > 1 else kind for (kind, _), n in kinds.items()]
-        return [name + (" (simulated)" if sim else "") for name, (_, sim) in zip(names, kinds)] + ["CPU"]
-
-    def _choose(self, session: Session) -> list[Gpu] | None:
-        """GPUs for a session, by its order of preference; None: none are free now."""
-        free = [g for g in self.inventory() if not g.session_id]
-        for choice in session.wanted:
-            if choice.type == "CPU":
-                return []
-            fitting = [g for g in free if _matches(g, choice)]
-            if len(fitting) >= choice.count:
-                return fitting[: choice.count]
-        return None
+        return describe(self.gpus)
 
     def _place(self) -> None:
-        """Give hardware and workers to those that wait, first come first served, and keep the standby pool full."""
+        """Give hardware and workers to those that wait, first come first served, and keep the standby pool full. One that must go on
+        waiting keeps what is free of it: who comes later gets only what it cannot use."""
+        free = [g for g in self.inventory() if not g.session_id]
         for session in self.queue():
-            gpus = self._choose(session)
+            gpus = choose(free, session.wanted)
+            taken = kept_for(self.gpus, free, session.wanted) if gpus is None else {g.uuid for g in gpus}
+            free = [g for g in free if g.uuid not in taken]
             if gpus is None:
                 continue
             session.position = 0
-            session.gpus = [_owned(g, session.session_id) for g in gpus]
+            session.gpus = [owned(g, session.session_id) for g in gpus]
             session.state = TRANSITIONS[(session.state, "hardware free")]
             worker = self._standby_of(session.interpreter)
             session.warm = worker is not None and worker.ready
@@ -319,11 +279,14 @@ class Fleet:
         worker = self.workers.get(worker_id)
         return None if worker is None else self.sessions.get(worker.session_id)
 
-    def _move(self, session: Session, what: str) -> None:
+    def _move(self, session: Session, what: str) -> bool:
+        """Whether that changed anything."""
         after = TRANSITIONS.get((session.state, what))
-        if after is not None:
-            session.state = after
-            self._out.append(Changed(session.session_id))
+        if after is None:
+            return False
+        session.state = after
+        self._out.append(Changed(session.session_id))
+        return True
 
     def _end(self, session: Session, what: str, error: JupyterGpuError, *, kill: bool = False) -> None:
         worker_id, session.worker_id, session.gpus = session.worker_id, "", []
@@ -342,6 +305,7 @@ _HANDLERS: dict[type, Callable[[Fleet, object], None]] = {
     Opened: Fleet._opened,  # type: ignore[dict-item]
     Stopped: Fleet._stopped,  # type: ignore[dict-item]
     WorkerReady: Fleet._worker_ready,  # type: ignore[dict-item]
+    WorkerBack: Fleet._worker_back,  # type: ignore[dict-item]
     WorkerAssigned: Fleet._worker_assigned,  # type: ignore[dict-item]
     WorkerGone: Fleet._worker_gone,  # type: ignore[dict-item]
     Activity: Fleet._activity,  # type: ignore[dict-item]
@@ -349,15 +313,3 @@ _HANDLERS: dict[type, Callable[[Fleet, object], None]] = {
     Tick: Fleet._tick,  # type: ignore[dict-item]
     Warm: Fleet._on_warm,  # type: ignore[dict-item]
 }
-
-
-def _matches(gpu: Gpu, choice: Wanted) -> bool:
-    return choice.type in ("ANY", gpu.type)
-
-
-def _text(choice: Wanted) -> str:
-    return choice.type if choice.count == 1 else f"{choice.type}:{choice.count}"
-
-
-def _owned(gpu: Gpu, session_id: str) -> Gpu:
-    return replace(gpu, session_id=session_id)
