@@ -18,7 +18,6 @@ from .wire.codec import decode, encode
 from .wire.errors import FrameGarbled, GatewayUnreachable, PythonMismatch, from_record
 from .wire.messages import PROTOCOL, AnyMessage, ErrorRecord, Failed, Hello, Message, SessionChanged, SessionInfo, Versions, Welcome
 
-
 _log = logging.getLogger(__name__)
 
 #: Seconds for a gateway to answer the first message.

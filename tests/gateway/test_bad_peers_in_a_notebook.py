@@ -62,7 +62,14 @@ def test_another_python_minor_on_the_worker(folder: Path, book: Callable[[str], 
             assign = await worker.hears(Assign)
             await worker.say(Assigned(session_id=assign.session_id))
             ours = ".".join(here().python.split(".")[:2])
-            unharmed(notebook, await cell, "The worker runs Python 3.8", f"this notebook Python {ours}", "Nothing ran", "Start the notebook with Python 3.8")
+            unharmed(
+                notebook,
+                await cell,
+                "The worker runs Python 3.8",
+                f"this notebook Python {ours}",
+                "Nothing ran",
+                "Start the notebook with Python 3.8",
+            )
             assert (await gateway.event("stop"))["worker_id"] == spec["worker_id"], "the worker is of no use to this notebook, and ends"
             assert await (await gateway.rpc()).sessions() == {}
 
@@ -162,5 +169,3 @@ class playing:
     def __exit__(self, *_: object) -> None:
         self.server.shutdown()
         self.thread.join()
-
-

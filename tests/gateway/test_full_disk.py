@@ -24,7 +24,10 @@ def disk(folder: Path) -> Iterator[Path]:
     """A disk of 1 MiB."""
     found = folder / "disk"
     found.mkdir(mode=0o700)
-    if os.getuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", found], capture_output=True).returncode:
+    if (
+        os.getuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", found], capture_output=True).returncode
+    ):
         pytest.skip("mounting a small disk takes root")
     yield found
     subprocess.run(["umount", "-l", found], check=True)
