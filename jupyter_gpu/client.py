@@ -28,6 +28,7 @@ from .wire.messages import (
     Fetched,
     GetInventory,
     Gpu,
+    InputOver,
     Interrupt,
     Inventory,
     Kept,
@@ -267,7 +268,7 @@ class Gateway:
             listening.put((info, error))
         session = self._sessions.get(info.session_id)
         if session is not None:
-            session.changed(info)
+            session.info = info
         if info.state in _OVER:
             self._sessions.pop(info.session_id, None)
 
@@ -281,15 +282,14 @@ class Session:
         self.info = info
         self.hello: KernelHello | None = None
         self.listener: Callable[[AnyMessage, list[memoryview]], None] | None = None
+        self.on_input_over: Callable[[str], None] | None = None  #: (msg_id of the request), on the I/O thread
         self._kill = kill
         self._inbox: SimpleQueue[tuple[AnyMessage, list[memoryview]] | BaseException] = SimpleQueue()
         self._attended = False  #: somebody waits in ``receive``, or is about to
         self._run_id = ""  #: of the cell that an interrupt is meant for
         self._failure: BaseException | None = None
         self.state = "connecting"
-        # Bytes: what a thread hands over is not in the backlog before the other thread has taken it. Each counts for itself.
-        self._handed = 0
-        self._taken = 0
+        self._handed = self._taken = 0  #: bytes: what one thread hands over is not in the backlog before the other has taken it
 
         async def dialer() -> Any:
             return await dial(url, f"/v1/sessions/{info.session_id}/link", token)
@@ -331,15 +331,15 @@ class Session:
             self.hello = message
         elif isinstance(message, KernelExited):
             self._fail(WorkerDied(exit=message.code, detail=message.detail))
+        elif isinstance(message, InputOver):
+            if self.on_input_over is not None:
+                self.on_input_over(message.request)
         elif self._attended:
             if isinstance(message, (CellDone, Fetched, Kept)):
                 self._attended = False
             self._inbox.put((message, buffers))
         elif self.listener is not None:
             self.listener(message, buffers)
-
-    def changed(self, info: SessionInfo) -> None:
-        self.info = info
 
     def _send(self, parts: Sequence[Any], lane: Lane) -> None:
         self._taken += size_of(parts)

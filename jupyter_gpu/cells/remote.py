@@ -40,6 +40,8 @@ from .sources import Sources
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Received = tuple[AnyMessage, list[memoryview]]
+#: Seconds. A press of the stop button in the moment in which a wait begins may not end it, and is seen when the wait is over.
+_LOOK = 0.25
 _OVER = (SessionState.LOST, SessionState.ENDED)
 
 
@@ -47,6 +49,7 @@ class Session(Protocol):
     """What of ``jupyter_gpu.client.Session`` is used here."""
 
     listener: Callable[[AnyMessage, list[memoryview]], None] | None
+    on_input_over: Callable[[str], None] | None
 
     @property
     def info(self) -> SessionInfo: ...
@@ -75,6 +78,8 @@ class Remote:
         self.known: set[str] = set()  #: names that the kernel has
         self.ended = False
         self.interrupts: Interrupts | None = None
+        self._asking = ""  #: msg_id of the input_request that the person is being asked
+        self._unasked: set[str] = set()  #: msg_ids of those that nobody waits for any more
         self.sent_on_demand = 0  #: bytes that the running cell fetched
         self._offers: dict[int, Export] = {}  #: serial -> what a Fetch was answered with
         self._fetches = 0
@@ -87,6 +92,7 @@ class Remote:
     def attach(self, session: Session) -> None:
         self.session = session
         session.listener = self._late
+        session.on_input_over = self._input_over
 
     @property
     def alive(self) -> bool:
@@ -123,7 +129,7 @@ class Remote:
         if session is None:
             raise self.lost()
         while True:
-            timeout = _sooner(tick(), self.publisher.due())
+            timeout = min(t for t in (tick(), self.publisher.due(), _LOOK) if t is not None)
             received = session.receive(timeout)
             if received is not None:
                 found = wanted(*received)
@@ -188,7 +194,26 @@ class Remote:
             return
         self.publisher.publish(envelope)
 
+    def _input_over(self, request: str) -> None:
+        """On the link's thread, ahead of the messages that wait for the main thread, which may be the one that asks."""
+        self._unasked.add(request)
+        interrupts = self.interrupts
+        if self._asking == request and interrupts is not None:
+            interrupts.give_up()
+
     def _ask(self, request: Envelope) -> None:
+        self._asking = str(request.header.get("msg_id", ""))
+        try:
+            if self._asking not in self._unasked:
+                self._ask_person(request)
+        except KeyboardInterrupt:
+            if self._asking not in self._unasked:
+                raise
+        finally:
+            self._unasked.discard(self._asking)
+            self._asking = ""
+
+    def _ask_person(self, request: Envelope) -> None:
         try:
             if self.interrupts is None:
                 parts = stdin.answer(self.shell, request)
@@ -196,8 +221,8 @@ class Remote:
                 with self.interrupts.raising():
                     parts = stdin.answer(self.shell, request)
         except KeyboardInterrupt:
-            # The remote input() is waiting, and ends by the same interrupt.
-            if self.interrupts is None:
+            # The remote input() is waiting, and ends by the same interrupt, if it has not ended already.
+            if self.interrupts is None or self._asking in self._unasked:
                 raise
             self.interrupts.press()
             return
@@ -334,9 +359,3 @@ def home_of(handle: Handle) -> Remote | None:
     """The remote in whose kernel the value of a handle lives."""
     fetcher = handle._fetch
     return fetcher.remote if isinstance(fetcher, Fetcher) else None
-
-
-def _sooner(one: float | None, other: float | None) -> float | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)

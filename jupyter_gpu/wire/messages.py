@@ -19,21 +19,19 @@ from __future__ import annotations
 
 import msgspec
 
-from .records import (
-    BufferRef,
-    CannotTravel,
-    CellNames,
-    ErrorRecord,
-    Gpu,
-    HandleInfo,
-    Record,
-    RemoteError,
-    SessionInfo,
-    SessionState,
-    Snapshot,
-    Versions,
-    Wanted,
-)
+from .records import BufferRef as BufferRef
+from .records import CannotTravel as CannotTravel
+from .records import CellNames as CellNames
+from .records import ErrorRecord as ErrorRecord
+from .records import Gpu as Gpu
+from .records import HandleInfo as HandleInfo
+from .records import Record as Record
+from .records import RemoteError as RemoteError
+from .records import SessionInfo as SessionInfo
+from .records import SessionState as SessionState
+from .records import Snapshot as Snapshot
+from .records import Versions as Versions
+from .records import Wanted as Wanted
 
 #: Spoken by this release. A peer of another number is refused with both numbers in the error.
 PROTOCOL = 1
@@ -274,6 +272,12 @@ class Jupyter(Message):
     channel: str  #: "iopub", "stdin", "shell", "control"
 
 
+class InputOver(Message):
+    """Nobody waits any more for the answer to the ``input_request`` of this msg_id: an interrupt came."""
+
+    request: str
+
+
 class Offer(Message):
     """ "Which of these chunks do you lack?" Answered by ``Want``, which says so by position."""
 
@@ -338,62 +342,10 @@ AnyMessage = (
     | Applied
     | Kept
     | Jupyter
+    | InputOver
     | Offer
     | Want
     | Chunk
     | Fetch
     | Fetched
 )
-
-__all__ = [
-    "PROTOCOL",
-    "Activity",
-    "AnyMessage",
-    "Applied",
-    "Assign",
-    "Assigned",
-    "BufferRef",
-    "CannotTravel",
-    "CellDone",
-    "CellNames",
-    "Chunk",
-    "Done",
-    "ErrorRecord",
-    "Failed",
-    "Fetch",
-    "Fetched",
-    "GetInventory",
-    "Gpu",
-    "HandleInfo",
-    "Hello",
-    "Interrupt",
-    "Inventory",
-    "Jupyter",
-    "Kept",
-    "KernelExited",
-    "KernelHello",
-    "ListSessions",
-    "Message",
-    "Offer",
-    "OpenSession",
-    "Opened",
-    "PeerAttached",
-    "PeerDetached",
-    "Record",
-    "Release",
-    "RemoteError",
-    "RunCell",
-    "SessionChanged",
-    "SessionEnded",
-    "SessionInfo",
-    "SessionState",
-    "Sessions",
-    "Snapshot",
-    "StopSession",
-    "Versions",
-    "Want",
-    "Wanted",
-    "Welcome",
-    "WorkerFailed",
-    "WorkerHello",
-]

@@ -56,6 +56,7 @@ class FakeSession:
     def __init__(self, key: str, label: str) -> None:
         self.info = SessionInfo(session_id=key, key=key, state=SessionState.READY, label=label, created=time.time(), pid=1)
         self.listener: Callable[[Any, list[memoryview]], None] | None = None
+        self.on_input_over: Callable[[str], None] | None = None
         self.namespace: dict[str, Any] = {"__name__": "__main__"}
         self.replica = Replica(self.namespace, "kernel")
         self.store = ChunkStore()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -375,6 +376,42 @@ def test_input_is_asked_here(run: Run, gateway: Any, monkeypatch: Any) -> None:
     assert asked == ["name? "]
     message, parts = gateway.opened[0].got_jupyter
     assert message.channel == "stdin" and b'"answer"' in bytes(parts[3])
+
+
+@pytest.mark.parametrize("when", ["before it is asked", "while it is asked"])
+def test_input_that_nobody_waits_for_any_more_is_not_asked_for(run: Run, gateway: Any, monkeypatch: Any, when: str) -> None:
+    """The stop button was pressed in the moment in which the remote code asked: the kernel gave up, the question is still on its way."""
+    run("%%remote gpu=H100\npass")
+    asked: list[str] = []
+
+    def over(request: str) -> None:
+        thread = threading.Thread(target=gateway.opened[0].on_input_over, args=(request,))
+        thread.start()
+        thread.join(10)
+
+    def ask(prompt: str) -> str:
+        asked.append(prompt)
+        over(request)
+        threading.Event().wait(10)
+        return "answer"  # not reached: the wait is cut short
+
+    monkeypatch.setattr("builtins.input", ask)
+    request = ""
+
+    def script(s: Any, message: RunCell) -> None:
+        nonlocal request
+        mark = s.replica.mark()
+        s.out("input_request", {"prompt": "? ", "password": False}, message.run_id, channel="stdin")
+        request = json.loads(bytes(s.inbox.queue[-1][1][0]))["msg_id"]
+        if when == "before it is asked":
+            over(request)
+        s.inbox.put(lambda: s.finish(message, mark))
+
+    gateway.opened[0].script = script
+    run("%%remote gpu=H100 timeout=20s\ninput('? ')").raise_error()
+    assert asked == (["? "] if when == "while it is asked" else [])
+    assert not hasattr(gateway.opened[0], "got_jupyter"), "and nothing is answered"
+    assert gateway.opened[0].interrupts == 0, "it was no press of the stop button"
 
 
 def test_local_modules_go_as_sources(run: Run, gateway: Any, tmp_path: Any, monkeypatch: Any) -> None:

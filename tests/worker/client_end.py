@@ -31,6 +31,7 @@ class Envelope:
     def __init__(self, message: Jupyter, buffers: Sequence[memoryview]) -> None:
         self.channel = message.channel
         header, parent, metadata, content = (json.loads(bytes(b)) for b in buffers[:4])
+        self.header: dict[str, Any] = header
         self.kind: str = header["msg_type"]
         self.parent_id: str = parent.get("msg_id", "")
         self.metadata: dict[str, Any] = metadata
@@ -163,10 +164,13 @@ class ClientEnd:
         assert cell.done.status == "ok", (cell.done.refused, cell.done.error and "\n".join(cell.done.error.traceback))
         return cell
 
-    def reply(self, text: str) -> None:
-        """Answer an input_request."""
+    def reply(self, text: str, request: str = "") -> None:
+        """Answer an input_request; ``request``: its msg_id."""
         header = {"msg_id": uuid.uuid4().hex, "msg_type": "input_reply", "session": "s", "username": "u", "version": "5.4"}
-        self.send(Jupyter(channel="stdin"), [json.dumps(p).encode() for p in (header, {}, {}, {"status": "ok", "value": text})])
+        self.send(
+            Jupyter(channel="stdin"),
+            [json.dumps(p).encode() for p in (header, {"msg_id": request} if request else {}, {}, {"status": "ok", "value": text})],
+        )
 
 
 class KernelEnd(ClientEnd):

@@ -25,12 +25,12 @@ from traitlets import Type
 from traitlets.config import Config
 
 from jupyter_gpu.wire.codec import decode, encode
-from jupyter_gpu.wire.messages import AnyMessage, Jupyter, KernelHello, Message
+from jupyter_gpu.wire.messages import AnyMessage, InputOver, Jupyter, KernelHello, Message
 
 from . import versions
 from .outlet import NoChannelThread, Outlet, ZmqFrame
 from .pipe import ASSIGN, PAYLOAD, Frame, Pipe
-from .shell import ZMQInteractiveShell
+from .shell import ZMQInteractiveShell, place_of
 from .streams import DirectPublisher, Flusher, PromptStream
 
 T = TypeVar("T")
@@ -91,6 +91,7 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         self._report_ignored = sys.unraisablehook
         sys.unraisablehook = self._ignored
         pipe.critical.on_leave = self._left_critical
+        pipe.watch_signals()
         signal.signal(signal.SIGINT, self._on_interrupt)
 
     def tell(self, message: Message, buffers: Sequence[Any] = ()) -> None:
@@ -121,20 +122,20 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         if found.exc_type is not KeyboardInterrupt or os.getpid() != self.session.pid:
             self._report_ignored(found)
         elif self.in_user_code:
-            # Once more, when that callback is over.
-            again = threading.Timer(_AGAIN, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
-            again.daemon = True
-            again.start()
+            _press_again()  # when that callback is over
 
     @contextmanager
     def _cancel_on_sigint(self, future: asyncio.Future[Any]) -> Iterator[None]:
         """Overridden: ipykernel cancels a cell that awaits. Here that arrives as ``KeyboardInterrupt``, and code of the cell that runs
-        at this moment is interrupted on the spot."""
+        at this moment is interrupted on the spot; code of the event loop is not, since that would lose the task that it works on."""
 
         def interrupt(signum: int, frame: Any) -> None:
-            if asyncio.current_task() is not None:
+            where = place_of(frame)
+            if where == "code":
                 self._on_interrupt(signum, frame)
-            else:  # the loop waits
+            elif where == "entering":
+                _press_again()
+            else:
                 cell = self.shell.running
                 if cell is not None:
                     cell.interrupted = True
@@ -184,10 +185,19 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         sys.stdout.flush()
         sys.stderr.flush()
         content = json_clean({"prompt": str(prompt), "password": password})
-        self.session.send(self.stdin_socket, "input_request", content, parent, ident=ident)
+        question = self.session.msg("input_request", content, parent)
+        request = question["header"]["msg_id"]
+
+        def answer(message: AnyMessage, parts: list[memoryview]) -> Sequence[memoryview] | None:
+            if not isinstance(message, Jupyter) or message.channel != "stdin":
+                return None
+            return parts if json.loads(bytes(parts[1])).get("msg_id") in (request, None) else None  # one may come too late for its request
+
         try:
-            body = self.wait_for(lambda m, b: b if isinstance(m, Jupyter) and m.channel == "stdin" else None)
+            self.session.send(self.stdin_socket, question, ident=ident)
+            body = self.wait_for(answer)
         except KeyboardInterrupt:
+            self.tell(InputOver(request=request))
             raise KeyboardInterrupt("Interrupted by user") from None
         value = str(json.loads(bytes(body[3])).get("value", ""))
         if value == "\x04":
@@ -196,13 +206,22 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
 
     def wait_for(self, wanted: Callable[[AnyMessage, list[memoryview]], T | None]) -> T:
         """Block the main thread until ``wanted(message, buffers)`` gives something; all else waits for the loop."""
-        while True:
+        found: T | None = None
+        while found is None:
             for frame in self.pipe.receive(block=True):
-                if frame[0] == PAYLOAD:
-                    message, buffers = decode(frame[1])
-                    if (found := wanted(message, buffers)) is not None:
-                        return found
+                if found is None and frame[0] == PAYLOAD:
+                    found = wanted(*decode(frame[1]))
+                    if found is not None:
+                        continue
                 self.stash.append(frame)
+        return found
+
+
+def _press_again() -> None:
+    """SIGINT once more, a little later."""
+    again = threading.Timer(_AGAIN, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    again.daemon = True
+    again.start()
 
 
 def interrupted_reply(evalue: str = "") -> dict[str, Any]:
@@ -290,6 +309,7 @@ async def serve(kernel: WorkerKernel, handle: Handler) -> None:
             unstash()
 
     loop.add_reader(kernel.pipe.sock, readable)
+    loop.add_reader(kernel.pipe.wake, kernel.pipe.woken)
     worker = loop.create_task(work())
     await asyncio.wait([ended, worker], return_when=asyncio.FIRST_COMPLETED)
     worker.cancel()

@@ -5,9 +5,11 @@ A frame is ``u64 length | u8 kind | bytes``. ``PAYLOAD`` is what travels on the 
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import select
+import signal
 import socket
 import struct
 import threading
@@ -112,6 +114,19 @@ class Pipe:
         self._lock = threading.Lock()
         self._parser = FrameParser()
         self.critical = Critical()
+        # A signal that comes between Python's last look and the system call that waits would wake nobody: a byte here does.
+        self.wake, self._waker = socket.socketpair()
+        self.wake.setblocking(False)
+        self._waker.setblocking(False)
+
+    def watch_signals(self) -> None:
+        """From here on every signal of this process makes ``wake`` readable."""
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+
+    def woken(self) -> None:
+        """Take what signals left in ``wake``; their handlers have run by then."""
+        with contextlib.suppress(BlockingIOError):
+            self.wake.recv(4096)
 
     def send(self, parts: Sequence[BytesLike], kind: int = PAYLOAD) -> None:
         """Write one frame; blocks while the agent does not read. Raises ``OSError`` when the agent is gone."""
@@ -133,7 +148,9 @@ class Pipe:
         """Frames that are complete. Without ``block``: those that are there. Raises ``EOFError`` when the agent is gone."""
         while True:
             if block:
-                select.select([self.sock], [], [])  # an interrupt here loses nothing
+                readable, _, _ = select.select([self.sock, self.wake], [], [])  # an interrupt here loses nothing
+                if self.wake in readable:
+                    self.woken()
             try:
                 count = self.sock.recv_into(self._parser.target(), 0, socket.MSG_DONTWAIT)
             except BlockingIOError:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from functools import wraps
-from typing import Any
+from types import FrameType
+from typing import Any, Literal
 
 from ipykernel import zmqshell
 
@@ -41,6 +42,24 @@ class Interruptible(Coroutine[Any, Any, Any]):
 
     def close(self) -> None:
         self._inner.close()
+
+
+_STEPS = (Interruptible.send.__code__, Interruptible.throw.__code__, Interruptible.cancel.__code__)
+
+
+def place_of(frame: FrameType | None) -> Literal["code", "entering", "loop"]:
+    """Where the main thread is: in code that the event loop called, just going into or out of a cell's coroutine, or in the loop itself
+    (which includes what a task does between the steps of its coroutine)."""
+    entering = False
+    while frame is not None and frame.f_code is not asyncio.Handle._run.__code__:
+        if frame.f_code in _STEPS:
+            entering = True
+        elif frame.f_globals.get("__name__", "").partition(".")[0] not in ("asyncio", "selectors"):
+            return "code"
+        elif frame.f_code is asyncio.BaseEventLoop.run_forever.__code__:
+            break
+        frame = frame.f_back
+    return "entering" if entering else "loop"
 
 
 class ZMQInteractiveShell(zmqshell.ZMQInteractiveShell):  # type: ignore[misc]
