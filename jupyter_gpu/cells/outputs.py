@@ -110,9 +110,9 @@ class Publisher:
         with self._lock:
             if not self._texts:
                 return
-            text, size = "".join(self._texts), self._size
+            text = "".join(self._texts)
             self._texts, self._size = [], 0
-            self._pace.before(size, may_wait=self.running > 0)
+            self._pace.before(text, may_wait=self.running > 0)
             parent_id, name = self._to
             sink = self._places.get(parent_id)
             if sink is not None:

@@ -144,27 +144,6 @@ def test_error_that_a_cell_shows_and_goes_on(publisher: Publisher, clock: Clock)
     assert screen.seen[-1] == "error"
 
 
-def test_pace_waits_only_for_jupyter_server() -> None:
-    clock = Clock()
-    waits: list[float] = []
-
-    def pause(seconds: float) -> None:
-        waits.append(seconds)
-        clock.now += seconds
-
-    free = Pace(limited=False, clock=clock, pause=pause)
-    limited = Pace(limited=True, clock=clock, pause=pause)
-    for _ in range(5000):
-        free.before(10_000)
-    assert not waits
-    began = clock.now
-    for _ in range(3000):
-        limited.before(10_000)
-    took = clock.now - began
-    assert 30_000_000 / 950_000 - 4 < took < 30_000_000 / 950_000
-    assert max(waits) < 1
-
-
 def test_pace_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     assert Pace()._limited is False
