@@ -102,7 +102,6 @@ def test_a_notebook_whose_runtime_folder_is_full(folder: Path, disk: Path, env: 
         book.close()
 
 
-@pytest.mark.xfail(reason="the kernel takes the OSError of install_sources for the agent's end, and exits with 0", strict=True)
 def test_a_worker_that_cannot_keep_the_sources(folder: Path, disk: Path, env: dict[str, str]) -> None:
     """The person's own module goes along as a file."""
     (folder / "helper.py").write_text("class Thing:\n    x = 1\n" + "# a long comment\n" * 20_000)

@@ -18,7 +18,7 @@ from jupyter_gpu.sync.exceptions import dump_exception
 from jupyter_gpu.sync.modules import install_sources
 from jupyter_gpu.sync.replica import Export, Mark, Replica
 from jupyter_gpu.wire.codec import encode
-from jupyter_gpu.wire.errors import InternalError, JupyterGpuError
+from jupyter_gpu.wire.errors import DiskFull, InternalError, JupyterGpuError
 from jupyter_gpu.wire.messages import (
     AnyMessage,
     Applied,
@@ -131,7 +131,7 @@ class CellRunner:
         warnings: list[str] = []
         try:
             if message.sources:
-                install_sources({path: bytes(buffers[i]) for path, i in message.sources.items()}, self._source_folder())
+                self._install({path: bytes(buffers[i]) for path, i in message.sources.items()})
             if message.snapshot is not None:
                 warnings = self.replica.check(message.snapshot)
                 self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store))
@@ -158,6 +158,14 @@ class CellRunner:
         sent = message.snapshot.names if message.snapshot is not None else ()
         read = {*message.names.loads, *sent, *self.kept}
         return [n for n in message.names.stores if n not in read and self.replica.knows(n)]
+
+    def _install(self, sources: dict[str, bytes]) -> None:
+        """Raises ``DiskFull``: an ``OSError`` would be taken for the agent's end."""
+        folder = self.kernel.folder or tempfile.gettempdir()
+        try:
+            install_sources(sources, self._source_folder())
+        except OSError as error:
+            raise DiskFull(path=folder, needed=sum(map(len, sources.values())), reason=error.strerror or str(error)) from error
 
     def _source_folder(self) -> Path:
         if not self.kernel.folder:
