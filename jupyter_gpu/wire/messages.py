@@ -288,9 +288,11 @@ class Want(Message):
 
 
 class Chunk(Message):
-    """One chunk; its bytes are the only out-of-band buffer."""
+    """A piece of a chunk; its bytes are the only out-of-band buffer. ``size`` -1: all of the chunk."""
 
     digest: bytes
+    offset: int = 0
+    size: int = -1  #: bytes of the whole chunk
 
 
 class Fetch(Message):
