@@ -15,10 +15,12 @@ from typing import Any, TypeVar
 from .config import JupyterGPU, load
 from .iothread import IoThread
 from .rpc import Rpc, check_versions
-from .sync.bulk import Assembler, body
+from .sync.bulk import Assembler, take
+from .sync.squeeze import Meter
 from .transport.dial import dial
 from .transport.driver import LinkDriver
-from .upload import Pieces
+from .transport.ring import Ring, join
+from .upload import Upload
 from .wire.codec import decode, encode, size_of
 from .wire.errors import GatewayUnreachable, JupyterGpuError, LinkBroken, SessionLost, SnapshotRefused, WorkerDied, from_record
 from .wire.link import Lane, Link
@@ -294,6 +296,8 @@ class Session:
         self.on_progress: Callable[[int], None] | None = None  #: while a chunk is sent, every now and then: bytes of it that have arrived
         self._kill = kill
         self._assembler = Assembler()
+        self._ring: Ring | None = None
+        self._meter = Meter()
         self._inbox: SimpleQueue[tuple[AnyMessage, list[memoryview]] | BaseException] = SimpleQueue()
         self._attended = False  #: somebody waits in ``receive``, or is about to
         self._run_id = ""  #: of the cell that an interrupt is meant for
@@ -346,6 +350,7 @@ class Session:
             message, buffers = decode(bytearray(payload))  # its memory is the connection's, which wants it back
         if isinstance(message, KernelHello):
             self.hello = message
+            self._ring = join(message.ring)
         elif isinstance(message, KernelExited):
             self._fail(WorkerDied(exit=message.code, detail=message.detail))
         else:
@@ -353,7 +358,7 @@ class Session:
 
     def _piece(self, message: Chunk, buffers: list[memoryview]) -> None:
         try:
-            whole = self._assembler.take(message, body(buffers))
+            whole = take(self._assembler, self._ring, message, buffers)
         except SnapshotRefused as error:  # the snapshot that needs it will be refused for lack of it
             _log.error("%s", error)
             return
@@ -404,7 +409,7 @@ class Session:
 
     def _send_chunk(self, digest: bytes, data: Any) -> None:
         """Blocks until it is as good as sent. An interrupt leaves a part, which the kernel drops."""
-        pieces = Pieces(self._driver, digest, data)
+        pieces = Upload(self._driver, self._ring, self._meter, digest, data)
         sending = asyncio.run_coroutine_threadsafe(pieces.send(), self._io.loop)
         try:
             while True:
@@ -414,6 +419,8 @@ class Session:
                 except concurrent.futures.TimeoutError:
                     if sending.done():
                         raise
+                if self._failure is not None:
+                    raise self._failure
                 if self.on_progress is not None:
                     self.on_progress(pieces.arrived)
         except LinkBroken:
@@ -421,9 +428,8 @@ class Session:
         except JupyterGpuError as error:
             self._fail(error)
             raise
-        except BaseException:
+        finally:
             sending.cancel()
-            raise
 
     def receive(self, timeout: float | None = None) -> tuple[AnyMessage, list[memoryview]] | None:
         """The next message; None if there is none within ``timeout`` seconds. Raises ``WorkerDied``, ``SessionLost`` and what else ended

@@ -138,7 +138,11 @@ class Cell:
         self.report.sending(export)
         remote.sent_on_demand = 0
         sources = remote.sources.changed(export.snapshot.modules)
-        parcel = remote.ship(export)
+        remote.on_progress = self.report.moved
+        try:
+            parcel = remote.ship(export)
+        finally:
+            remote.on_progress = None
         self.run_id = uuid.uuid4().hex
         message = RunCell(
             run_id=self.run_id,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pickle import PickleBuffer
-from typing import Any
+from typing import Any, Protocol
 
 from ..wire.errors import SnapshotRefused
 from ..wire.lanes import pages
 from ..wire.messages import Chunk
+from .squeeze import decompress
 
 #: Bytes of a piece. With what is said about it, it fits into one frame of the link, and a slot of a ring.
 PIECE = (1 << 20) - (4 << 10)
@@ -92,6 +93,30 @@ class Assembler:
     def _refused(self, reason: str) -> SnapshotRefused:
         self.drop()
         return SnapshotRefused(reason=reason)
+
+
+class Slots(Protocol):
+    """Of shared memory (``transport.ring``)."""
+
+    def read(self, slot: int, size: int) -> memoryview: ...
+    def free(self) -> None: ...
+
+
+def take(assembler: Assembler, slots: Slots | None, message: Chunk, buffers: Sequence[memoryview]) -> tuple[bytes, memoryview] | None:
+    """``Assembler.take`` for a message as it came, its bytes in a buffer or in shared memory."""
+    if message.packed:
+        if not 0 < message.length <= PIECE:
+            raise SnapshotRefused(reason=f"a compressed piece of {message.length} bytes")
+        return assembler.take(message, decompress(body(buffers), message.length))
+    if message.slot < 0:
+        return assembler.take(message, body(buffers))
+    if slots is None or message.size < 0:
+        raise SnapshotRefused(reason="a piece of a chunk is said to be in shared memory, of which there is none")
+    data = slots.read(message.slot, message.length)
+    try:
+        return assembler.take(message, data)
+    finally:
+        slots.free()
 
 
 def body(buffers: Sequence[memoryview]) -> memoryview:

@@ -28,6 +28,7 @@ from .records import (
     HandleInfo,
     Record,
     RemoteError,
+    RingOffer,
     SessionInfo,
     SessionState,
     Snapshot,
@@ -206,6 +207,7 @@ class KernelHello(Message):
     pid: int
     versions: Versions
     cwd: str
+    ring: RingOffer | None = None
 
 
 class RunCell(Message):
@@ -293,6 +295,9 @@ class Chunk(Message):
     digest: bytes
     offset: int = 0
     size: int = -1  #: bytes of the whole chunk
+    slot: int = -1  #: where in the shared memory the ``length`` bytes of the piece are; there is no buffer then
+    length: int = 0
+    packed: bool = False  #: the buffer is compressed (zstd); ``length`` bytes come out of it
 
 
 class Fetch(Message):
@@ -384,6 +389,7 @@ __all__ = [
     "Record",
     "Release",
     "RemoteError",
+    "RingOffer",
     "RunCell",
     "SessionChanged",
     "SessionEnded",

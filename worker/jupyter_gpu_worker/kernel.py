@@ -24,7 +24,9 @@ from traitlets import Any as AnyTrait
 from traitlets import Type
 from traitlets.config import Config
 
-from jupyter_gpu.sync.bulk import Assembler, body, split
+from jupyter_gpu.sync.bulk import Assembler, take
+from jupyter_gpu.transport.ring import Ring
+from jupyter_gpu.transport.ring import make as make_ring
 from jupyter_gpu.wire.codec import decode, encode, peek
 from jupyter_gpu.wire.errors import FrameGarbled, SnapshotRefused
 from jupyter_gpu.wire.messages import AnyMessage, Chunk, Jupyter, KernelHello, Message
@@ -32,6 +34,7 @@ from jupyter_gpu.wire.messages import AnyMessage, Chunk, Jupyter, KernelHello, M
 from . import versions
 from .outlet import NoChannelThread, Outlet, ZmqFrame
 from .pipe import ASSIGN, PAYLOAD, Pipe
+from .sending import Sending
 from .shell import ZMQInteractiveShell
 from .streams import DirectPublisher, Flusher, PromptStream
 
@@ -70,6 +73,8 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         self.folder = folder
         self.stash: deque[Received] = deque()
         self.assembler = Assembler()
+        self.ring: Ring | None = None
+        self.sending = Sending(self)
         pipe.place(self._place)
         for outlet in (self.iopub_socket, self.shell_stream, self.stdin_socket):
             outlet.pipe = pipe
@@ -101,8 +106,7 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
     def tell(self, message: Message, buffers: Sequence[Any] = ()) -> None:
         """Send a message to the client."""
         if isinstance(message, Chunk):
-            for piece, data in split(message.digest, buffers[0]):
-                self.pipe.send(encode(piece, [data]))
+            self.sending.send(message.digest, buffers[0])
         else:
             self.pipe.send(encode(message, buffers))
 
@@ -112,7 +116,7 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         if not isinstance(message, Chunk):
             return message, buffers
         try:
-            whole = self.assembler.take(message, body(buffers))
+            whole = take(self.assembler, self.ring, message, buffers)
         except SnapshotRefused as error:  # the snapshot that needs it will be refused for lack of it
             self.log.error("%s", error)
             return None
@@ -122,14 +126,15 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         """Where a piece of a chunk stays, so that it is received there."""
         try:
             found = peek(beginning, size)
-            if found is None or not isinstance(found[0], Chunk) or found[0].size < 0:
+            if found is None or not isinstance(found[0], Chunk) or found[0].size < 0 or found[0].slot >= 0 or found[0].packed:
                 return None
             return found[1], found[2], self.assembler.place(found[0], size - found[2])
         except (FrameGarbled, SnapshotRefused):
             return None  # whoever reads it says why
 
     def hello(self) -> None:
-        self.tell(KernelHello(pid=os.getpid(), versions=versions.here(), cwd=os.getcwd()))
+        self.ring, offer = make_ring() or (None, None)
+        self.tell(KernelHello(pid=os.getpid(), versions=versions.here(), cwd=os.getcwd(), ring=offer))
 
     # ------------------------------------------------------------ interrupts
 
