@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from .config import JupyterGPU, load
 from .iothread import IoThread
 from .rpc import Rpc, check_versions
-from .sync.bulk import Assembler, take
+from .sync.bulk import PIECE, Assembler, take
 from .sync.squeeze import Meter
 from .transport.dial import dial
 from .transport.driver import LinkDriver
@@ -395,7 +395,7 @@ class Session:
         elif isinstance(message, (RunCell, Fetch)):
             self._attended = True
             self._run_id = message.run_id if isinstance(message, RunCell) else ""
-        if isinstance(message, Chunk):
+        if isinstance(message, Chunk) and memoryview(buffers[0]).nbytes > PIECE:
             self._send_chunk(message.digest, buffers[0])
             return
         parts = encode(message, buffers)
