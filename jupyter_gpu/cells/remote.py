@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from ..sync.chunks import ChunkStore, Parcel, pack, unpack
@@ -50,6 +51,7 @@ class Session(Protocol):
 
     listener: Callable[[AnyMessage, list[memoryview]], None] | None
     on_input_over: Callable[[str], None] | None
+    on_progress: Callable[[int], None] | None
 
     @property
     def info(self) -> SessionInfo: ...
@@ -80,6 +82,7 @@ class Remote:
         self.interrupts: Interrupts | None = None
         self._asking = ""  #: msg_id of the input_request that the person is being asked
         self._unasked: set[str] = set()  #: msg_ids of those that nobody waits for any more
+        self.on_progress: Callable[[int, int], None] | None = None  #: while much is sent: bytes that have arrived, and of how many
         self.sent_on_demand = 0  #: bytes that the running cell fetched
         self._offers: dict[int, Export] = {}  #: serial -> what a Fetch was answered with
         self._fetches = 0
@@ -240,9 +243,17 @@ class Remote:
     def ship(self, export: Export, first: int = 0) -> Parcel:
         """Send the big buffers of an export; the parcel's inline ones go with the message that carries its snapshot."""
         parcel = pack(export, first)
+        done, total = 0, sum(map(len, parcel.chunks.values()))
         for name, data in parcel.chunks.items():
+            if self.session is not None:
+                self.session.on_progress = partial(self._sending, done, total)
             self.send(Chunk(digest=name), [data])
+            done += len(data)
         return parcel
+
+    def _sending(self, before: int, total: int, arrived: int) -> None:
+        if self.on_progress is not None:
+            self.on_progress(before + arrived, total)
 
     def sent(self, export: Export) -> None:
         """The kernel has taken over what was exported."""

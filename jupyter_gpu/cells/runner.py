@@ -138,7 +138,11 @@ class Cell:
         self.report.sending(export)
         remote.sent_on_demand = 0
         sources = remote.sources.changed(export.snapshot.modules)
-        parcel = remote.ship(export)
+        remote.on_progress = self.report.moved
+        try:
+            parcel = remote.ship(export)
+        finally:
+            remote.on_progress = None
         self.run_id = uuid.uuid4().hex
         message = RunCell(
             run_id=self.run_id,
@@ -162,7 +166,6 @@ class Cell:
         remote, publisher = self.remote, self.remote.publisher
         session = remote.session
         assert session is not None
-        raised = False
         publisher.begin(self.run_id, sink)
         remote.begin()
         try:
@@ -170,9 +173,7 @@ class Cell:
                 if self.options.timeout:
                     self.ends = monotonic() + self.options.timeout
                 remote.send(message, buffers)
-                outcome = remote.wait(self._is_done, self._tick)
-                raised = outcome.done.error is not None
-                return outcome
+                return remote.wait(self._is_done, self._tick)
         except JupyterGpuError:
             interrupts = remote.interrupts
             if interrupts is not None and interrupts.killed:
@@ -182,7 +183,7 @@ class Cell:
             raise
         finally:
             remote.interrupts = None
-            publisher.end(self.run_id, raised=raised)
+            publisher.end(self.run_id)
             remote.over()
 
     def _is_done(self, message: AnyMessage, buffers: list[memoryview]) -> Outcome | None:

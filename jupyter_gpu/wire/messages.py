@@ -27,6 +27,7 @@ from .records import Gpu as Gpu
 from .records import HandleInfo as HandleInfo
 from .records import Record as Record
 from .records import RemoteError as RemoteError
+from .records import RingOffer as RingOffer
 from .records import SessionInfo as SessionInfo
 from .records import SessionState as SessionState
 from .records import Snapshot as Snapshot
@@ -204,6 +205,7 @@ class KernelHello(Message):
     pid: int
     versions: Versions
     cwd: str
+    ring: RingOffer | None = None
 
 
 class RunCell(Message):
@@ -292,9 +294,14 @@ class Want(Message):
 
 
 class Chunk(Message):
-    """One chunk; its bytes are the only out-of-band buffer."""
+    """A piece of a chunk; its bytes are the only out-of-band buffer. ``size`` -1: all of the chunk."""
 
     digest: bytes
+    offset: int = 0
+    size: int = -1  #: bytes of the whole chunk
+    slot: int = -1  #: where in the shared memory the ``length`` bytes of the piece are; there is no buffer then
+    length: int = 0
+    packed: bool = False  #: the buffer is compressed (zstd); ``length`` bytes come out of it
 
 
 class Fetch(Message):

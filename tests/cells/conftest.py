@@ -166,7 +166,6 @@ class FakeSession:
             buffers += [] if data is None else [data]
             lines = traceback.format_exception_only(exception)
             error = RemoteError(ename=type(exception).__name__, evalue=str(exception), traceback=["REMOTE TRACEBACK", *lines], pickled=ref)
-            self.out("error", {"ename": error.ename, "evalue": error.evalue, "traceback": error.traceback}, message.run_id)
         stuck = {s.name for s in export.stuck}
         handles = [describe(self.namespace[n], n, "keep=") for n in {*message.keep, *stuck} if n in self.namespace]
         self.tell(

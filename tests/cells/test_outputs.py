@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jupyter_gpu.cells.envelope import Envelope
-from jupyter_gpu.cells.outputs import FULL, HOLD, MERGE, Publisher
+from jupyter_gpu.cells.outputs import FULL, MERGE, Publisher
 from jupyter_gpu.cells.pace import Pace
 
 
@@ -120,28 +120,12 @@ def test_late_text_is_flushed_by_a_timer() -> None:
     assert came.wait(5) and "".join(t for _, t in screen.seen) == "one\ntwo\n"
 
 
-def test_error_that_is_raised_here_is_shown_once(publisher: Publisher) -> None:
+def test_error_that_a_cell_shows_and_goes_on(publisher: Publisher) -> None:
     screen = Screen()
     publisher.begin("run-1", screen)
+    publisher.publish(text("stdout", "before"))
     publisher.publish(envelope("error", {}))
-    publisher.publish(envelope("display_data", {}))  # matplotlib shows figures after an error
-    publisher.end("run-1", raised=True)
-    assert screen.seen == ["display_data"]
-
-
-def test_error_that_a_cell_shows_and_goes_on(publisher: Publisher, clock: Clock) -> None:
-    screen = Screen()
-    publisher.begin("run-1", screen)
-    publisher.publish(envelope("error", {}))
-    publisher.publish(text("stdout", "on"))
-    assert screen.seen == [] and publisher.due() == pytest.approx(HOLD)
-    clock.now += HOLD
-    publisher.flush_if_due()
-    publisher.flush()
-    assert screen.seen == ["error", ("stdout", "on")]
-    publisher.publish(envelope("error", {}))
-    publisher.end("run-1", raised=False)
-    assert screen.seen[-1] == "error"
+    assert screen.seen == [("stdout", "before"), "error"]
 
 
 def test_pace_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

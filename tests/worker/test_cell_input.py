@@ -101,8 +101,8 @@ def test_task_of_the_persons_own_that_is_interrupted(shared: KernelEnd) -> None:
 
 def test_error_message_says_keyboard_interrupt(shared: KernelEnd) -> None:
     cell = interrupted(shared, "import asyncio\nawait asyncio.sleep(60)")
-    (error,) = cell.of("error")
-    assert error["ename"] == "KeyboardInterrupt" and "CancelledError" not in "\n".join(error["traceback"])
+    error = cell.done.error
+    assert error is not None and error.ename == "KeyboardInterrupt" and "CancelledError" not in "\n".join(error.traceback)
 
 
 def test_interrupt_reaches_commands(shared: KernelEnd) -> None:

@@ -57,6 +57,7 @@ class CellRunner:
         self.pending: dict[int, tuple[Export, RunCell | None]] = {}  #: serial -> what the client has not answered to, of which cell
         self.fetches = 0
         kernel.shell_stream.on_reply = self._reply
+        self.shell.told_by_reply = True  # by ``CellDone``
         self.reply: dict[str, Any] | None = None
 
     async def __call__(self, message: AnyMessage, buffers: list[memoryview]) -> None:

@@ -24,16 +24,22 @@ from traitlets import Any as AnyTrait
 from traitlets import Type
 from traitlets.config import Config
 
-from jupyter_gpu.wire.codec import decode, encode
-from jupyter_gpu.wire.messages import AnyMessage, InputOver, Jupyter, KernelHello, Message
+from jupyter_gpu.sync.bulk import Assembler, take
+from jupyter_gpu.transport.ring import Ring
+from jupyter_gpu.transport.ring import make as make_ring
+from jupyter_gpu.wire.codec import decode, encode, peek
+from jupyter_gpu.wire.errors import FrameGarbled, SnapshotRefused
+from jupyter_gpu.wire.messages import AnyMessage, Chunk, InputOver, Jupyter, KernelHello, Message
 
 from . import versions
 from .outlet import NoChannelThread, Outlet, ZmqFrame
-from .pipe import ASSIGN, PAYLOAD, Frame, Pipe
+from .pipe import ASSIGN, PAYLOAD, Pipe
+from .sending import Sending
 from .shell import ZMQInteractiveShell, place_of
 from .streams import DirectPublisher, Flusher, PromptStream
 
 T = TypeVar("T")
+Received = tuple[int, AnyMessage, list[memoryview]]
 
 #: Seconds after which an interrupt is repeated that hit where Python ignores exceptions.
 _AGAIN = 0.01
@@ -65,7 +71,11 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         """Use ``pipe`` from here on; the calling thread is the main one. ``folder`` is for files of this kernel's own."""
         self.pipe = pipe
         self.folder = folder
-        self.stash: deque[Frame] = deque()
+        self.stash: deque[Received] = deque()
+        self.assembler = Assembler()
+        self.ring: Ring | None = None
+        self.sending = Sending(self)
+        pipe.place(self._place)
         for outlet in (self.iopub_socket, self.shell_stream, self.stdin_socket):
             outlet.pipe = pipe
         self.session.pid = os.getpid()
@@ -96,10 +106,36 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
 
     def tell(self, message: Message, buffers: Sequence[Any] = ()) -> None:
         """Send a message to the client."""
-        self.pipe.send(encode(message, buffers))
+        if isinstance(message, Chunk):
+            self.sending.send(message.digest, buffers[0])
+        else:
+            self.pipe.send(encode(message, buffers))
+
+    def received(self, data: memoryview | list[memoryview]) -> tuple[AnyMessage, list[memoryview]] | None:
+        """A message of the client's; None: a piece of a chunk of which more is to come, or one that is out of its place."""
+        message, buffers = decode(data)
+        if not isinstance(message, Chunk):
+            return message, buffers
+        try:
+            whole = take(self.assembler, self.ring, message, buffers)
+        except SnapshotRefused as error:  # the snapshot that needs it will be refused for lack of it
+            self.log.error("%s", error)
+            return None
+        return None if whole is None else (Chunk(digest=whole[0]), [whole[1]])
+
+    def _place(self, beginning: memoryview, size: int) -> tuple[int, int, memoryview] | None:
+        """Where a piece of a chunk stays, so that it is received there."""
+        try:
+            found = peek(beginning, size)
+            if found is None or not isinstance(found[0], Chunk) or found[0].size < 0 or found[0].slot >= 0 or found[0].packed:
+                return None
+            return found[1], found[2], self.assembler.place(found[0], size - found[2])
+        except (FrameGarbled, SnapshotRefused):
+            return None  # whoever reads it says why
 
     def hello(self) -> None:
-        self.tell(KernelHello(pid=os.getpid(), versions=versions.here(), cwd=os.getcwd()))
+        self.ring, offer = make_ring() or (None, None)
+        self.tell(KernelHello(pid=os.getpid(), versions=versions.here(), cwd=os.getcwd(), ring=offer))
 
     # ------------------------------------------------------------ interrupts
 
@@ -167,10 +203,13 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
             if getattr(sys, name, None) is None:  # the shell could not even tell of it
                 setattr(sys, name, stream)
         began = time.perf_counter()
+        self.shell.display_failure = None
         try:
             try:
                 with self.user_code():
                     reply = await super().do_execute(*args, **kwargs)
+                if reply["status"] == "error" and self.shell.display_failure is not None and reply["ename"] == "NoneType":
+                    reply["ename"], reply["evalue"] = self.shell.display_failure
             finally:
                 self.seconds = time.perf_counter() - began
                 # A cell may have changed it, and the next cell must be stoppable.
@@ -209,11 +248,12 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         found: T | None = None
         while found is None:
             for frame in self.pipe.receive(block=True):
-                if found is None and frame[0] == PAYLOAD:
-                    found = wanted(*decode(frame[1]))
-                    if found is not None:
-                        continue
-                self.stash.append(frame)
+                received = self.received(frame[1])
+                if received is None:
+                    continue
+                if found is None and frame[0] == PAYLOAD and (found := wanted(*received)) is not None:
+                    continue
+                self.stash.append((frame[0], *received))
         return found
 
 
@@ -280,27 +320,27 @@ async def serve(kernel: WorkerKernel, handle: Handler) -> None:
     tasks: set[asyncio.Task[None]] = set()  # the loop itself holds them weakly
     queue: asyncio.Queue[tuple[AnyMessage, list[memoryview]]] = asyncio.Queue()
 
-    def take(frames: Sequence[Frame]) -> None:
-        for kind, data in frames:
-            message, buffers = decode(data)
-            if kind == ASSIGN:
-                handle.assign(message)
-            elif isinstance(message, Jupyter) and message.channel == "shell":
-                tasks.add(task := loop.create_task(dispatch_late(kernel, buffers)))
-                task.add_done_callback(tasks.discard)
-            else:
-                queue.put_nowait((message, buffers))
+    def take(kind: int, message: AnyMessage, buffers: list[memoryview]) -> None:
+        if kind == ASSIGN:
+            handle.assign(message)
+        elif isinstance(message, Jupyter) and message.channel == "shell":
+            tasks.add(task := loop.create_task(dispatch_late(kernel, buffers)))
+            task.add_done_callback(tasks.discard)
+        else:
+            queue.put_nowait((message, buffers))
 
     def readable() -> None:
         try:
-            take(kernel.pipe.receive(block=False))
+            for kind, data in kernel.pipe.receive(block=False):
+                if (received := kernel.received(data)) is not None:
+                    take(kind, *received)
         except EOFError:
             if not ended.done():
                 ended.set_result(None)
 
     def unstash() -> None:
         while kernel.stash:
-            take([kernel.stash.popleft()])
+            take(*kernel.stash.popleft())
 
     async def work() -> None:
         while True:
