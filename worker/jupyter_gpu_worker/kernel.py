@@ -24,17 +24,15 @@ from traitlets import Any as AnyTrait
 from traitlets import Type
 from traitlets.config import Config
 
-from jupyter_gpu.sync.bulk import Assembler, take
 from jupyter_gpu.transport.ring import Ring
 from jupyter_gpu.transport.ring import make as make_ring
-from jupyter_gpu.wire.codec import decode, encode, peek
-from jupyter_gpu.wire.errors import FrameGarbled, SnapshotRefused
+from jupyter_gpu.wire.codec import encode
 from jupyter_gpu.wire.messages import AnyMessage, Chunk, InputOver, Jupyter, KernelHello, Message
 
 from . import versions
+from .chunks import Receiving, Sending
 from .outlet import NoChannelThread, Outlet, ZmqFrame
 from .pipe import ASSIGN, PAYLOAD, Pipe
-from .sending import Sending
 from .shell import ZMQInteractiveShell, place_of
 from .streams import DirectPublisher, Flusher, PromptStream
 
@@ -72,10 +70,9 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         self.pipe = pipe
         self.folder = folder
         self.stash: deque[Received] = deque()
-        self.assembler = Assembler()
         self.ring: Ring | None = None
         self.sending = Sending(self)
-        pipe.place(self._place)
+        self.receiving = Receiving(self)
         for outlet in (self.iopub_socket, self.shell_stream, self.stdin_socket):
             outlet.pipe = pipe
         self.session.pid = os.getpid()
@@ -110,28 +107,6 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
             self.sending.send(message.digest, buffers[0])
         else:
             self.pipe.send(encode(message, buffers))
-
-    def received(self, data: memoryview | list[memoryview]) -> tuple[AnyMessage, list[memoryview]] | None:
-        """A message of the client's; None: a piece of a chunk of which more is to come, or one that is out of its place."""
-        message, buffers = decode(data)
-        if not isinstance(message, Chunk):
-            return message, buffers
-        try:
-            whole = take(self.assembler, self.ring, message, buffers)
-        except SnapshotRefused as error:  # the snapshot that needs it will be refused for lack of it
-            self.log.error("%s", error)
-            return None
-        return None if whole is None else (Chunk(digest=whole[0]), [whole[1]])
-
-    def _place(self, beginning: memoryview, size: int) -> tuple[int, int, memoryview] | None:
-        """Where a piece of a chunk stays, so that it is received there."""
-        try:
-            found = peek(beginning, size)
-            if found is None or not isinstance(found[0], Chunk) or found[0].size < 0 or found[0].slot >= 0 or found[0].packed:
-                return None
-            return found[1], found[2], self.assembler.place(found[0], size - found[2])
-        except (FrameGarbled, SnapshotRefused):
-            return None  # whoever reads it says why
 
     def hello(self) -> None:
         self.ring, offer = make_ring() or (None, None)
@@ -248,7 +223,7 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         found: T | None = None
         while found is None:
             for frame in self.pipe.receive(block=True):
-                received = self.received(frame[1])
+                received = self.receiving.take(frame[1])
                 if received is None:
                     continue
                 if found is None and frame[0] == PAYLOAD and (found := wanted(*received)) is not None:
@@ -332,7 +307,7 @@ async def serve(kernel: WorkerKernel, handle: Handler) -> None:
     def readable() -> None:
         try:
             for kind, data in kernel.pipe.receive(block=False):
-                if (received := kernel.received(data)) is not None:
+                if (received := kernel.receiving.take(data)) is not None:
                     take(kind, *received)
         except EOFError:
             if not ended.done():

@@ -1,4 +1,4 @@
-"""Chunks on their way to the client, piece by piece, on the kernel's main thread."""
+"""Chunks to and from the client, piece by piece, on the kernel's main thread."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from jupyter_gpu.sync.bulk import split
+from jupyter_gpu.sync.bulk import Assembler, split, take
 from jupyter_gpu.sync.squeeze import Meter, compress
 from jupyter_gpu.transport.ring import PATIENCE, PAUSE, Ring
-from jupyter_gpu.wire.codec import encode, size_of
+from jupyter_gpu.wire.codec import decode, encode, peek, size_of
+from jupyter_gpu.wire.errors import FrameGarbled, SnapshotRefused
+from jupyter_gpu.wire.messages import AnyMessage, Chunk
 
 if TYPE_CHECKING:
     from .kernel import WorkerKernel
@@ -53,3 +55,37 @@ class Sending:
             time.sleep(PAUSE)
         self._stalled = False
         return True
+
+
+class Receiving:
+    """Of one kernel."""
+
+    def __init__(self, kernel: WorkerKernel) -> None:
+        self._kernel = kernel
+        self._assembler = Assembler()
+        kernel.pipe.place(self._place)
+
+    def take(self, data: memoryview | list[memoryview]) -> tuple[AnyMessage, list[memoryview]] | None:
+        """A message of the client's; None: a piece of a chunk of which more is to come, or one that is out of its place."""
+        message, buffers = decode(data)
+        if not isinstance(message, Chunk):
+            return message, buffers
+        try:
+            whole = take(self._assembler, self._kernel.ring, message, buffers)
+        except SnapshotRefused as error:  # the snapshot that needs it will be refused for lack of it
+            self._kernel.log.error("%s", error)
+            return None
+        return None if whole is None else (Chunk(digest=whole[0]), [whole[1]])
+
+    def _place(self, beginning: memoryview, size: int) -> tuple[int, int, memoryview] | None:
+        """Where a piece of a chunk stays, so that it is received there."""
+        try:
+            found = peek(beginning, size)
+            if found is None:
+                return None
+            message, ends, begins = found
+            if not isinstance(message, Chunk) or message.size < 0 or message.slot >= 0 or message.packed:
+                return None
+            return ends, begins, self._assembler.place(message, size - begins)
+        except (FrameGarbled, SnapshotRefused):
+            return None  # whoever reads it says why
