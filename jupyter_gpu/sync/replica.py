@@ -190,6 +190,11 @@ class Replica:
         """Whether the other end has, or had, this name."""
         return name in self._baseline
 
+    def changed(self, names: Iterable[str]) -> list[str]:
+        """Those of the bound ``names`` whose values are not known to be what the other end has."""
+        with _no_collection():
+            return [n for n in names if self._baseline.get(n) != self._probe(n).fingerprint]
+
     def measure(self, name: str) -> tuple[int, CannotTravel | None]:
         """Bytes of a bound name's value as it would travel, and why it cannot."""
         found = self._probe(name)
