@@ -57,7 +57,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer repetitions")
     parser.add_argument("--only", action="append", choices=BENCHMARKS)
     parser.add_argument("--json", type=Path, help="write the figures here too")
-    parser.add_argument("--kishu", default="", metavar="PYTHON", help="an interpreter that has the package kishu, to measure the real one too")
+    parser.add_argument(
+        "--kishu", default="", metavar="PYTHON", help="an interpreter that has the package kishu, to measure the real one too"
+    )
     chosen = parser.parse_args()
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}\n", flush=True)
     rows: list[Row] = []

@@ -5,7 +5,6 @@ Each library's part is imported only when a type of that library is met.
 
 from __future__ import annotations
 
-import io
 import math
 import pickle
 import sys
@@ -13,26 +12,16 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from .flat import LONG, is_flat, is_long_and_flat, pickled
+
 if TYPE_CHECKING:
     from .pickler import Pickler
 
-#: Kinds without parts, and without an identity that matters.
-_FLAT = frozenset({int, float, bool, str, bytes, complex, type(None)})
-_LONG = 1000
 #: A view brings along an array that nobody named only while that is not much larger than what is seen of it.
 _MUCH = 2
 
 
-def is_flat(content: Iterable[Any]) -> bool:
-    """Whether a container (of a dict: keys and values) holds nothing but plain values."""
-    values = content.values() if isinstance(content, dict) else ()
-    return _FLAT.issuperset(map(type, content)) and _FLAT.issuperset(map(type, values))
-
-
-def is_long_and_flat(value: Any) -> bool:
-    """Whether it is a list, dict or set whose memo would be large and have nothing of use in it but the container, at index 0."""
-    return type(value) in (list, dict, set) and len(value) > _LONG and is_flat(value)
-
+__all__ = ["Route", "begin_load", "is_flat", "is_long_and_flat", "is_made_view", "route_of", "views_among"]
 
 #: (pickler, object) -> what ``__reduce_ex__`` gives
 Route = Callable[[Any, Any], Any]
@@ -112,20 +101,22 @@ def _is_contiguous(array: Any) -> bool:
 def _reduce_array(pickler: Pickler, array: Any) -> Any:
     whole = pickler.views.get(id(array))
     if whole is None:
-        return _reduce_flat(array) if array.dtype.hasobject and array.ndim and array.size > _LONG else NotImplemented
+        return _reduce_flat(pickler, array) if array.dtype.hasobject and array.ndim and array.size > LONG else NotImplemented
     offset = array.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
     return _view, (whole, offset, array.shape, array.strides, array.dtype)
 
 
-def _reduce_flat(array: Any) -> Any:
+def _reduce_flat(pickler: Pickler, array: Any) -> Any:
     """Strings by the million: apart, without a memo, which would hold each of them."""
-    if array.dtype.kind != "O" or not is_flat(values := array.ravel().tolist()):
-        return NotImplemented
-    file = io.BytesIO()
-    pickler = pickle.Pickler(file, 5)
-    pickler.fast = True
-    pickler.dump(values)
-    return _load_flat, (pickle.PickleBuffer(file.getbuffer()), array.shape, bool(array.flags.fnc))
+    flats = pickler.flats
+    data: Any = flats.find(array) if flats is not None else None
+    if data is None:
+        if array.dtype.kind != "O" or not is_flat(values := array.ravel().tolist()):
+            return NotImplemented
+        data = pickled(values)
+        if flats is not None:
+            flats.keep(array, values, data)
+    return _load_flat, (pickle.PickleBuffer(data), array.shape, bool(array.flags.fnc))
 
 
 def _load_flat(data: Any, shape: tuple[int, ...], fortran: bool) -> Any:

@@ -9,8 +9,8 @@ import xxhash
 
 from ..wire.messages import CannotTravel
 from .chunks import digest
-from .codecs import is_long_and_flat
 from .diagnose import find_culprit
+from .flat import Flats, Known, is_long_and_flat, repeats
 from .pickler import Pickler, Reduced
 
 _ATOMS = (int, float, str, bytes, bool, complex, type(None))
@@ -20,17 +20,21 @@ class Probe:
     """What a pass found. ``fingerprint`` is comparable within one process only (hash order, interned strings); two of them may
     differ for an object that did not change, which costs a needless send and nothing else.
 
-    ``stuck``: why the value cannot be pickled. The pass keeps the value alive, so that the ids in ``memo`` stay true.
+    ``stuck``: why the value cannot be pickled. ``abridged``: buffers are missing, of which only the digests are there. ``size``: bytes
+    of the value as it would travel. ``flat``: see ``flat.is_long_and_flat``. The pass keeps the value alive, so that the ids in ``memo`` stay true.
     """
 
-    def __init__(self, value: Any, pickler: Pickler, stuck: CannotTravel | None = None) -> None:
+    def __init__(self, value: Any, pickler: Pickler, stuck: CannotTravel | None = None, flat: bool = False) -> None:
         self.value = value
         self.stuck = stuck
+        self.flat = flat
+        self.abridged = False
         self.globals_seen = pickler.globals_seen
         self.modules = pickler.modules
         self.bare_modules = pickler.bare_modules
         self.private = pickler.private
         self.stream = b""
+        self.size = 0
         self.buffers: list[memoryview] = []
         self.digests: list[bytes] = []
         self.fingerprint = b""
@@ -39,8 +43,12 @@ class Probe:
         self._memo: dict[int, tuple[int, Any]] | None = None
         if stuck is None:
             self.stream = pickler.file.getvalue()
+            self.size = len(self.stream)
             self.buffers = [b.raw() for b in pickler.buffers]
-            self.digests = [digest(b) for b in self.buffers]
+            known = [b.obj if type(b.obj) is Known else None for b in self.buffers]
+            self.abridged = any(k is not None for k in known)
+            self.digests = [digest(b) if k is None else k.digest for b, k in zip(self.buffers, known)]
+            self.size += sum(b.nbytes if k is None else k.size for b, k in zip(self.buffers, known))
             self.fingerprint = fingerprint_of(self.stream, self.digests)
 
     @property
@@ -49,28 +57,25 @@ class Probe:
         if self._memo is None:
             if isinstance(self.value, _ATOMS) or self.stuck:  # no parts: nothing to remember
                 self._memo = {}
-            elif is_long_and_flat(self.value):
+            elif self.flat:
                 self._memo = {id(self.value): (0, self.value)}
             else:
                 self._memo = self._pickler.memo.copy()
         return self._memo
 
-    @property
-    def size(self) -> int:
-        """Bytes of the value as it would travel."""
-        return len(self.stream) + sum(b.nbytes for b in self.buffers)
 
-
-def probe(value: Any, name: str, namespace: dict[str, Any], reduced: Reduced | None = None) -> Probe:
+def probe(value: Any, name: str, namespace: dict[str, Any], reduced: Reduced | None = None, flats: Flats | None = None) -> Probe:
     """Pickle ``value`` and look at what comes out. Never raises for a value that cannot be pickled: ``stuck`` tells."""
-    pickler = Pickler(namespace, reduced)
+    pickler = Pickler(namespace, reduced, flats=flats)
+    flat = is_long_and_flat(value)
+    pickler.fast = flat and not repeats(value)
     try:
         pickler.dump(value)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
         return Probe(value, pickler, _culprit(value, name, namespace, error))
-    return Probe(value, pickler)
+    return Probe(value, pickler, flat=flat)
 
 
 def fingerprint_of(stream: bytes, digests: Sequence[bytes]) -> bytes:

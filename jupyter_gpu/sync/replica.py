@@ -20,6 +20,7 @@ from . import modules
 from .exceptions import dump_exception, load_exception
 from .export import Export, Writer
 from .fingerprint import Probe, fingerprint_of, probe
+from .flat import Flats
 from .handles import Handle
 from .objects import KnownObjects
 from .pickler import Reduced
@@ -103,6 +104,7 @@ class Replica:
         self._roots: dict[str, int] = {}  #: name -> id of its value at that time
         self._probes: dict[str, Probe] = {}
         self._reduced: Reduced = {}
+        self._flats = Flats()
         self.objects = KnownObjects(namespace)
 
     # ------------------------------------------------------------ sending
@@ -142,7 +144,7 @@ class Replica:
                 elif only_changed and self._baseline.get(name) == found.fingerprint:
                     export.unchanged[name] = found.size
                 else:
-                    changed[name] = found
+                    changed[name] = self._probe(name, whole=True)
             if changed:
                 clean = {id(self.namespace[n]): n for n in export.unchanged}
                 bare = self.side == "client"  # the notebook's end imports a module when it is used
@@ -172,6 +174,7 @@ class Replica:
         self._end_sync()
         self._baseline.clear()
         self._roots.clear()
+        self._flats.clear()
         self.objects.clear()
 
     def forget(self, names: Iterable[str]) -> None:
@@ -257,15 +260,17 @@ class Replica:
     def _bound(self, name: str) -> Any:
         return self.namespace[name]
 
-    def _probe(self, name: str) -> Probe:
+    def _probe(self, name: str, whole: bool = False) -> Probe:
+        """``whole``: to be sent, and not only to be compared."""
         value = self.namespace[name]
         found = self._probes.get(name)
-        if found is None or found.value is not value:
-            found = self._probes[name] = probe(value, name, self.namespace, self._reduced)
+        if found is None or found.value is not value or (whole and found.abridged):
+            flats = None if whole else self._flats
+            found = self._probes[name] = probe(value, name, self.namespace, self._reduced, flats)
         return found
 
     def _set_baseline(self, name: str) -> None:
-        self._baseline[name] = probe(self.namespace[name], name, self.namespace).fingerprint
+        self._baseline[name] = probe(self.namespace[name], name, self.namespace, flats=self._flats).fingerprint
         self._roots[name] = id(self.namespace[name])
 
     def _end_sync(self) -> None:
