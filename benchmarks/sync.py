@@ -33,6 +33,14 @@ def watching(chosen: argparse.Namespace) -> list[Row]:
     return watching.watching(runs(chosen))
 
 
+def moving(chosen: argparse.Namespace) -> list[Row]:
+    """To another process and back: ours (a `%%remote` cell, then what fetches a handle), ipyparallel, distributed, dill and cloudpickle
+    (both in band, over websockets and a relay). Memory: both ends together, at the peak, above what they had before."""
+    import moving
+
+    return moving.moving(runs(chosen), chosen.large, chosen.row)
+
+
 def names(chosen: argparse.Namespace) -> list[Row]:
     """Names that are missed, and names that are sent needlessly."""
     import needs
@@ -49,6 +57,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "names": names,
     "detection": detection,
     "watching": watching,
+    "moving": moving,
 }
 
 
@@ -60,6 +69,8 @@ def main() -> int:
     parser.add_argument(
         "--kishu", default="", metavar="PYTHON", help="an interpreter that has the package kishu, to measure the real one too"
     )
+    parser.add_argument("--large", action="store_true", help="moving: an array of 1 GiB too")
+    parser.add_argument("--row", action="append", default=[], help="moving: only rows that have this word in their name")
     chosen = parser.parse_args()
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}\n", flush=True)
     rows: list[Row] = []

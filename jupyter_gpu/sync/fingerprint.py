@@ -21,7 +21,8 @@ class Probe:
     differ for an object that did not change, which costs a needless send and nothing else.
 
     ``stuck``: why the value cannot be pickled. ``abridged``: buffers are missing, of which only the digests are there. ``size``: bytes
-    of the value as it would travel. ``flat``: see ``flat.is_long_and_flat``. The pass keeps the value alive, so that the ids in ``memo`` stay true.
+    of the value as it would travel. ``flat``: see ``flat.is_long_and_flat``. The pass keeps the value alive, so that the ids in
+    ``memo`` stay true.
     """
 
     def __init__(self, value: Any, pickler: Pickler, stuck: CannotTravel | None = None, flat: bool = False) -> None:
