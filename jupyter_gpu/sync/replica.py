@@ -226,7 +226,10 @@ class Replica:
             load.lazily = self.side == "client"
             applying.take_over(load, snapshot, stream, list(buffers))
             self.objects.learn(self._peer, snapshot.serial, load.memos, load.skip)
+            replaced = load.replaced
             del load  # what it holds counts as in use
+            applying.replace_everywhere(replaced)
+            del replaced
             for name in snapshot.names:
                 self._set_baseline(name)
             self.forget(snapshot.deleted)
