@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +11,10 @@ import xxhash
 from ..wire.messages import CannotTravel
 from .chunks import digest
 from .diagnose import find_culprit
-from .flat import Flats, Known, is_long_and_flat, repeats
+from .flat import FLAT, Flats, Known, is_long_and_flat, repeats
 from .pickler import Pickler, Reduced
 
-_ATOMS = (int, float, str, bytes, bool, complex, type(None))
+_NO_NAMES: set[str] = set()
 
 
 class Probe:
@@ -56,7 +57,7 @@ class Probe:
     def memo(self) -> dict[int, tuple[int, Any]]:
         """id -> (index, object) of what may have a token; copied when it is asked for, since what is unchanged never needs it."""
         if self._memo is None:
-            if isinstance(self.value, _ATOMS) or self.stuck:  # no parts: nothing to remember
+            if self.stuck:
                 self._memo = {}
             elif self.flat:
                 self._memo = {id(self.value): (0, self.value)}
@@ -65,8 +66,27 @@ class Probe:
         return self._memo
 
 
+class Atom(Probe):
+    """Of a value without parts: nothing to remember, nothing that a function of the notebook's could read."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.stuck = None
+        self.flat = self.abridged = self.has_arrays = False
+        self.globals_seen = self.modules = self.bare_modules = _NO_NAMES
+        self.private = {}
+        self.buffers = []
+        self.digests = []
+        self._memo = {}
+        self.stream = pickle.dumps(value, 5)
+        self.size = len(self.stream)
+        self.fingerprint = xxhash.xxh3_128_digest(self.stream)
+
+
 def probe(value: Any, name: str, namespace: dict[str, Any], reduced: Reduced | None = None, flats: Flats | None = None) -> Probe:
     """Pickle ``value`` and look at what comes out. Never raises for a value that cannot be pickled: ``stuck`` tells."""
+    if type(value) in FLAT:
+        return Atom(value)
     pickler = Pickler(namespace, reduced, flats=flats)
     flat = is_long_and_flat(value)
     pickler.fast = flat and not repeats(value)

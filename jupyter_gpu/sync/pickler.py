@@ -94,6 +94,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if obj.__globals__ is self.namespace:
             self.globals_seen |= globals_of(obj)
             return _reduce_function(obj)
+        if obj in _BY_NAME:  # at both ends, and in every other pickle
+            return NotImplemented
         self.modules.add(obj.__module__ or "")
         return super().reducer_override(obj)
 
@@ -128,6 +130,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.modules.add(cls.__module__)
         return reduced
 
+
+#: Functions that our own pickles call.
+_BY_NAME: frozenset[Any] = frozenset(
+    {bound_there, empty_cell, fill_cell, load_code, make_class, make_function, named_module, own_dict, set_class_state}
+)
 
 #: id -> (the object, so that the id stays true; what its ``__reduce_ex__`` gave)
 Reduced = dict[int, tuple[Any, Any]]
