@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import xxhash
 
@@ -14,7 +15,11 @@ from .diagnose import find_culprit
 from .flat import FLAT, Flats, Known, is_long_and_flat, repeats
 from .pickler import Pickler, Reduced
 
+T = TypeVar("T")
 _NO_NAMES: set[str] = set()
+#: How dicts, sets and deques say that they were changed while something went through them.
+_DISTURBED = re.compile("(changed size|keys changed|mutated) during iteration")
+_TRIES = 8
 
 
 class Probe:
@@ -87,16 +92,35 @@ def probe(value: Any, name: str, namespace: dict[str, Any], reduced: Reduced | N
     """Pickle ``value`` and look at what comes out. Never raises for a value that cannot be pickled: ``stuck`` tells."""
     if type(value) in FLAT:
         return Atom(value)
-    pickler = Pickler(namespace, reduced, flats=flats)
-    flat = is_long_and_flat(value)
-    pickler.fast = flat and not repeats(value)
-    try:
+    reduced = {} if reduced is None else reduced
+    picklers: list[Pickler] = []
+
+    def dump() -> bool:
+        picklers.append(pickler := Pickler(namespace, reduced, flats=flats))  # another one each time: half a memo is left in it
+        flat = is_long_and_flat(value)
+        pickler.fast = flat and not repeats(value)
         pickler.dump(value)
+        return flat
+
+    try:
+        flat = undisturbed(dump)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        return Probe(value, pickler, _culprit(value, name, namespace, error))
-    return Probe(value, pickler, flat=flat)
+        return Probe(value, picklers[-1], _culprit(value, name, namespace, error))
+    return Probe(value, picklers[-1], flat=flat)
+
+
+def undisturbed(work: Callable[[], T]) -> T:
+    """Do ``work`` once more, a few times at most, if another thread changed what it was going through. What was pickled by then is
+    thrown away; what ``__getstate__`` gave is kept in ``Pickler.reduced``, and it is not called again."""
+    for _ in range(_TRIES - 1):
+        try:
+            return work()
+        except RuntimeError as error:
+            if not _DISTURBED.search(str(error)):
+                raise
+    return work()
 
 
 def fingerprint_of(stream: bytes, digests: Sequence[bytes]) -> bytes:
@@ -110,6 +134,10 @@ def _culprit(value: Any, name: str, namespace: dict[str, Any], error: BaseExcept
     def dumps(part: Any) -> None:
         Pickler(namespace).dump(part)
 
+    if isinstance(error, RuntimeError) and _DISTURBED.search(str(error)):
+        return CannotTravel(
+            name=name, path=name, type=type(value).__name__, reason="another thread changed it each time that it was pickled"
+        )
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, RecursionError):  # each part of it is fine: no use in looking at them, and costly
