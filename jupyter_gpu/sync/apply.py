@@ -22,11 +22,18 @@ from .objects import KnownObjects, StaleToken, Token
 #: How ``SnapshotRefused.reason`` begins when the sender should start afresh (``Replica.reset``): a value that it left out, being the
 #: same at both ends, is no longer here.
 STALE = "it refers to objects that are no longer here"
+#: Words of the reason why bytes were refused that are not what their digest says: most likely a thread changed them on their way.
+_TORN = ("arrived damaged", "is not here")
 _NOTHING = object()
 
 #: Of one pickle in the stream of a snapshot: how many names and buffers are its, and where it ends. Memo indices of different
 #: pickles are told apart by ``base``.
 Segment = tuple[int, int, int, int]
+
+
+def may_go_again(reason: str) -> bool:
+    """Whether a snapshot that was refused for this reason may be taken when everything is pickled and sent anew."""
+    return reason.startswith(STALE) or any(words in reason for words in _TORN)
 
 
 class Load:
