@@ -11,7 +11,7 @@ from ..wire.messages import BufferRef, CannotTravel, Snapshot
 from . import codecs, modules
 from .chunks import digest
 from .diagnose import meaningless
-from .fingerprint import Probe, undisturbed
+from .fingerprint import Probe, digest_of, undisturbed
 from .inplace import is_identity_kind
 from .objects import KnownObjects
 from .pickler import Pickler, Reduced, TokenPickler
@@ -147,7 +147,7 @@ class Writer:
         told = pickler.told if isinstance(pickler, TokenPickler) else {}
         buffers = [b.raw() for b in pickler.buffers]
         skip = {*told, *pickler.private, id(values)}
-        return _Part(names, pickler.file.getvalue(), buffers, [digest(b) for b in buffers], pickler.memo.copy(), skip)
+        return _Part(names, pickler.file.getvalue(), buffers, [digest_of(b) for b in buffers], pickler.memo.copy(), skip)
 
 
 def _arrays_of(found: Probe) -> list[Any]:
