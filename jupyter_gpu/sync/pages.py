@@ -27,7 +27,7 @@ from .chunks import digest
 #: Bytes from which it is worth the while.
 LEAST = 1 << 20
 #: Times that memory has to be found unchanged before it is watched.
-PATIENCE = 4
+PATIENCE = 2
 _MOST_PATIENCE = 1 << 10
 _MOST = 256
 _SYSCALL = {"x86_64": 323, "aarch64": 282}
@@ -134,7 +134,7 @@ class Pages:
         masks = (_PRESENT, 0, _WRITTEN | _PRESENT, _WRITTEN)
         ask = struct.pack("12Q", 96, _ONLY_WATCHED, watched.start, watched.end, 0, ctypes.addressof(region), 1, 0, *masks)
         try:
-            return fcntl.ioctl(self._map, _SCAN, bytearray(ask)) == 0
+            return bool(fcntl.ioctl(self._map, _SCAN, bytearray(ask)) == 0)
         except OSError:
             return False
 

@@ -198,6 +198,6 @@ def test_the_numbers_are_those_of_the_kernels_headers() -> None:
     def number(direction: int, kind: int, nr: int, size: int) -> int:
         return direction << 30 | size << 16 | kind << 8 | nr
 
-    assert module._API == number(3, 0xAA, 0x3F, 3 * ctypes.sizeof(ctypes.c_uint64))
-    assert module._REGISTER == number(3, 0xAA, 0, 32) and module._UNREGISTER == number(2, 0xAA, 1, 16)
-    assert module._PROTECT == number(3, 0xAA, 6, 24) and module._SCAN == number(3, ord("f"), 16, 96)
+    assert number(3, 0xAA, 0x3F, 3 * ctypes.sizeof(ctypes.c_uint64)) == module._API
+    assert number(3, 0xAA, 0, 32) == module._REGISTER and number(2, 0xAA, 1, 16) == module._UNREGISTER
+    assert number(3, 0xAA, 6, 24) == module._PROTECT and number(3, ord("f"), 16, 96) == module._SCAN
