@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 
@@ -45,15 +46,19 @@ def dicts() -> list[dict[str, Any]]:
     return [{"id": i, "name": f"name {i}", "score": i * 0.5, "tags": ["a", str(i)]} for i in range(200_000)]
 
 
+_numbers = count(2)
+
+
 def _set(frame: Any, value: Any) -> None:
-    frame.iat[len(frame) // 2, 1] = value
+    """Another value each time."""
+    frame.iat[len(frame) // 2, 1] = value * next(_numbers)
 
 
 DETECTION = {
-    "array of 256 MiB": Watched(array, lambda v: v.__setitem__(len(v) // 2, v[0] + 2), 100),
+    "array of 256 MiB": Watched(array, lambda v: v.__setitem__(len(v) // 2, next(_numbers)), 100),
     "frame 1e6 x 10 floats": Watched(frame, lambda v: _set(v, 9.0), 100),
     "frame 1e6 x 3 strings, dtype object": Watched(strings, lambda v: _set(v, "other"), 100),
     "frame 1e6 x 3 strings, dtype str": Watched(lambda: strings("str"), lambda v: _set(v, "other"), 100),
-    "list of 1e6 strings": Watched(words, lambda v: v.__setitem__(len(v) // 2, "other"), 3),
-    "2e5 dicts": Watched(dicts, lambda v: v[len(v) // 2].update(id=-1), 3),
+    "list of 1e6 strings": Watched(words, lambda v: v.__setitem__(len(v) // 2, f"other {next(_numbers)}"), 3),
+    "2e5 dicts": Watched(dicts, lambda v: v[len(v) // 2].update(id=-next(_numbers)), 3),
 }
