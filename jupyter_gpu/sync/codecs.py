@@ -5,6 +5,7 @@ Each library's part is imported only when a type of that library is met.
 
 from __future__ import annotations
 
+import copyreg
 import math
 import pickle
 import sys
@@ -17,6 +18,9 @@ from .flat import LONG, is_flat, is_long_and_flat, pickled
 if TYPE_CHECKING:
     from .pickler import Pickler
 
+_BY_OBJECT: Any = object.__reduce_ex__
+#: Bytes that the buffers of an Arrow array may have beyond its values.
+_SLACK = 4096
 #: A view brings along an array that nobody named only while that is not much larger than what is seen of it.
 _MUCH = 2
 
@@ -36,6 +40,9 @@ def route_of(kind: type, pickler: Pickler) -> Route | None:
     blocks = sys.modules.get("pandas._libs.internals")
     if blocks is not None and issubclass(kind, blocks.Block):
         return _reduce_block
+    arrow = sys.modules.get("pandas.core.arrays.arrow.array")
+    if arrow is not None and issubclass(kind, arrow.ArrowExtensionArray) and kind.__getstate__ is arrow.ArrowExtensionArray.__getstate__:
+        return _reduce_arrow_column
     managers = sys.modules.get("pandas.core.internals.managers")
     if managers is not None and issubclass(kind, managers.SingleBlockManager):
         return _reduce_single_manager
@@ -152,3 +159,14 @@ def _reduce_block(pickler: Pickler, block: Any) -> Any:
 def _reduce_single_manager(_: Pickler, manager: Any) -> Any:
     """A series' manager would give its arrays themselves, and not the block that holds them."""
     return type(manager), (manager.blocks[0], manager.axes[0])
+
+
+def _reduce_arrow_column(_: Pickler, column: Any) -> Any:
+    """Its own way copies all of it, to have it in one chunk, which it most often is already."""
+    chunks = column._pa_array
+    if chunks.num_chunks != 1 or type(column).__reduce_ex__ is not _BY_OBJECT:
+        return column.__reduce_ex__(5)
+    chunk = chunks.chunk(0)
+    if chunk.offset or chunk.get_total_buffer_size() > chunk.nbytes + _SLACK:  # a part of a longer one, which would go along
+        return column.__reduce_ex__(5)
+    return copyreg.__newobj__, (type(column),), {**column.__dict__, "_pa_array": chunk, "_cache": {}}  # type: ignore[attr-defined]

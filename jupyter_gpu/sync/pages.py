@@ -21,6 +21,7 @@ import struct
 import sys
 from collections import OrderedDict
 from dataclasses import dataclass
+from time import monotonic
 
 from .chunks import digest
 
@@ -36,7 +37,7 @@ _API, _REGISTER, _UNREGISTER, _PROTECT, _SCAN = 0xC018AA3F, 0xC020AA00, 0x8010AA
 _WP_UNPOPULATED, _WP_ASYNC = 1 << 13, 1 << 15
 _WRITTEN, _PRESENT = 1 << 1, 1 << 3
 _ONLY_WATCHED = 1 << 1  # PM_SCAN_CHECK_WPASYNC: an error for memory that is not, which is new then
-_PINNING = ("libcuda.so.1", "libhsa-runtime64.so.1", "libze_loader.so.1", "libibverbs.so.1")
+_PINNING = (b"libcuda.so.1", b"libhsa-runtime64.so.1", b"libze_loader.so.1", b"libibverbs.so.1")
 
 
 @dataclass
@@ -57,6 +58,7 @@ class Pages:
         self._ranges: OrderedDict[tuple[int, int], _Range] = OrderedDict()
         self._fault: int | None = None  #: file descriptors; -1: not to be had
         self._map = -1
+        self._drivers: _Drivers | None = None
 
     def digest(self, buffer: memoryview) -> bytes:
         """As ``chunks.digest``, of contiguous memory."""
@@ -102,7 +104,7 @@ class Pages:
             self._leave(oldest)
 
     def _watch(self, wanted: _Range) -> bool:
-        if not self._open() or _may_be_pinned() or not _is_private(wanted.start, wanted.end):
+        if not self._open() or self._drivers is None or self._drivers.are_loaded() or not _is_private(wanted.start, wanted.end):
             return False
         for other in self._ranges.values():  # what it has to tell of pages that it shares with this one is lost now
             if other.watched and other.start < wanted.end and wanted.start < other.end:
@@ -127,7 +129,7 @@ class Pages:
             pass  # it was unmapped meanwhile
 
     def _is_untouched(self, watched: _Range) -> bool:
-        if _may_be_pinned():
+        if self._drivers is None or self._drivers.are_loaded():
             return False
         region = (ctypes.c_uint64 * 3)()  # room for one: whether there is any is the question
         # A page that is not there counts as written: madvise may have dropped what was in it, and then it reads as zeros.
@@ -154,7 +156,7 @@ class Pages:
             except OSError:
                 os.close(fault)
                 return False
-            self._fault = fault
+            self._fault, self._drivers = fault, _Drivers()
         return self._fault >= 0
 
 
@@ -176,15 +178,20 @@ def _is_private(start: int, end: int) -> bool:
     return reached >= end
 
 
-def _may_be_pinned() -> bool:
-    """Whether a driver is loaded that lets devices write to memory."""
-    for name in _PINNING:
-        try:
-            ctypes.CDLL(name, mode=os.RTLD_NOLOAD)
-        except OSError:
-            continue
-        return True
-    return False
+class _Drivers:
+    """Whether a driver is loaded that lets devices write to memory. To ask costs as much as a scan: an answer holds for 10 ms."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._loaded = False
+        self._library = ctypes.CDLL(None)
+        self._library.dlopen.restype = ctypes.c_void_p
+
+    def are_loaded(self) -> bool:
+        if not self._loaded and (now := monotonic()) >= self._until:
+            self._loaded = any(self._library.dlopen(name, os.RTLD_NOLOAD | os.RTLD_LAZY) for name in _PINNING)
+            self._until = now + 0.01
+        return self._loaded
 
 
 pages = Pages()
