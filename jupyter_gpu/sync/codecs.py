@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from .flat import LONG, is_flat, is_long_and_flat, pickled
+from .flat import LONG, PIECE, is_flat, is_long_and_flat, pickled
 
 if TYPE_CHECKING:
     from .pickler import Pickler
@@ -114,24 +114,33 @@ def _reduce_array(pickler: Pickler, array: Any) -> Any:
 
 
 def _reduce_flat(pickler: Pickler, array: Any) -> Any:
-    """Strings by the million: apart, without a memo, which would hold each of them."""
-    flats = pickler.flats
-    data: Any = flats.find(array) if flats is not None else None
-    if data is None:
-        if array.dtype.kind != "O" or not is_flat(values := array.ravel().tolist()):
-            return NotImplemented
-        data = pickled(values)
-        if flats is not None:
-            flats.keep(array, values, data)
-    return _load_flat, (pickle.PickleBuffer(data), array.shape, bool(array.flags.fnc))
+    """Strings by the million: apart, without a memo, which would hold each of them; in pieces, of which most stay the same."""
+    if array.dtype.kind != "O":
+        return NotImplemented
+    fortran, pieces = bool(array.flags.fnc), []
+    flat = array.T.ravel() if fortran else array.ravel()
+    for start in range(0, flat.size, PIECE):
+        piece = flat[start : start + PIECE]
+        data: Any = pickler.flats.find(piece) if pickler.flats is not None else None
+        if data is None:
+            if not is_flat(values := piece.tolist()):
+                return NotImplemented
+            data = pickled(values)
+            if pickler.flats is not None:
+                pickler.flats.keep(piece, values, data)
+        pieces.append(pickle.PickleBuffer(data))
+    return _load_flat, (pieces, array.shape, fortran)
 
 
-def _load_flat(data: Any, shape: tuple[int, ...], fortran: bool) -> Any:
+def _load_flat(pieces: list[Any], shape: tuple[int, ...], fortran: bool) -> Any:
     import numpy as np
 
     flat = np.empty(math.prod(shape), dtype=object)
-    flat[:] = pickle.loads(data)
-    return np.asfortranarray(flat.reshape(shape)) if fortran else flat.reshape(shape)
+    start = 0
+    for values in map(pickle.loads, pieces):
+        flat[start : start + len(values)] = values
+        start += len(values)
+    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
 
 
 def _view(whole: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Any:

@@ -22,6 +22,10 @@ from .chunks import digest
 FLAT = frozenset({int, float, bool, str, bytes, complex, type(None)})
 #: Length from which a container is long: its memo would cost more than it tells.
 LONG = 1000
+#: Bytes up to which a writable buffer stays in the stream: a reference to it would cost more.
+IN_BAND = 4096
+#: Elements of an array of objects that are pickled together.
+PIECE = 1 << 16
 _SAMPLE = 500
 
 
@@ -58,6 +62,8 @@ class Flats:
 
     def keep(self, array: Any, values: list[Any], data: Any) -> None:
         """``values``: the array's, in order; ``data``: the bytes that stand for them."""
+        if len(data) <= IN_BAND:
+            return  # nothing can stand for what is a part of the stream
         known = Known()
         known.digest, known.size = digest(data), len(data)
         place, kept = _place_of(array), self._kept

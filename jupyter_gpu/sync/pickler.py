@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from . import codecs
-from .flat import Flats, Known
+from .flat import IN_BAND, Flats, Known
 from .handles import Handle
 from .inplace import content_of
 from .lazy import LazyModule
@@ -28,8 +28,6 @@ from .names import globals_of
 if TYPE_CHECKING:
     from .objects import KnownObjects, Token
 
-#: Bytes up to which a writable buffer stays in the stream: a reference to it would cost more.
-_IN_BAND = 4096
 _UNSEEN = object()
 #: Methods that say how instances are pickled: where one is written in Python, it may have side effects, and runs once per sync.
 _STATE_METHODS = ("__getstate__", "__reduce__", "__reduce_ex__", "__getnewargs__", "__getnewargs_ex__")
@@ -77,7 +75,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         """Whether it stays in the stream."""
         with memoryview(buffer) as view:
             if (
-                view.nbytes <= _IN_BAND and not view.readonly and type(view.obj) is not Known
+                view.nbytes <= IN_BAND and not view.readonly and type(view.obj) is not Known
             ):  # what is read-only would come out of the stream read-only
                 return True
         buffers.append(buffer)
