@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..wire.messages import CannotTravel
+from .flat import FLAT
 
 _DEPTH = 40
 _LOOKS = 2000  # pickling attempts; each is small, since it is only made at what failed above
@@ -119,6 +120,8 @@ def meaningless(value: Any, name: str) -> list[str]:
     for count, (path, part, depth) in enumerate(todo):
         if count > 200:
             break
+        if type(part) in FLAT:
+            continue
         if isinstance(part, io.TextIOWrapper) or (isinstance(part, io.IOBase) and not isinstance(part, (io.BytesIO, io.StringIO))):
             found.append(f"{path} is an open file; its content went along, the file did not")
         elif isinstance(part, tempfile.TemporaryDirectory):

@@ -13,6 +13,7 @@ import pytest
 
 from jupyter_gpu.cells.failures import RemoteError
 from jupyter_gpu.cells.notebook import Notebook
+from jupyter_gpu.cells.remote import Remote
 from jupyter_gpu.cells.runner import source_of
 from jupyter_gpu.sync.handles import Handle
 from jupyter_gpu.wire.errors import (
@@ -20,6 +21,7 @@ from jupyter_gpu.wire.errors import (
     CellTimeout,
     NoSuchName,
     SessionLost,
+    SnapshotRefused,
     UnknownOption,
     ValueCannotTravel,
     WorkerDied,
@@ -256,6 +258,32 @@ def test_refused_snapshot_with_stale_tokens_is_sent_whole(run: Run, gateway: Any
     run("%%remote gpu=H100\na.append(3)").raise_error()
     assert shell.user_ns["a"] == [1, 2, 3]
     assert isinstance(Notebook.of(shell).remotes["H100"].session, object) and len(gateway.opened) == 1
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_a_thread_changes_on_its_way_is_sent_anew_once(
+    run: Run, gateway: Any, shell: Any, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    run("import numpy as np\nv = np.zeros(1000)")
+    run("%%remote gpu=H100\npass")
+    ship = Remote.ship
+    left = [times]
+
+    def shipped(remote: Remote, export: Any, first: int = 0) -> Any:
+        if export.sent and left[0]:
+            left[0] -= 1
+            shell.user_ns["v"][5] += 1  # after the digest was taken
+        return ship(remote, export, first)
+
+    monkeypatch.setattr(Remote, "ship", shipped)
+    result = run("%%remote gpu=H100\nseen = v[5]")
+    if times == 1:
+        result.raise_error()
+        assert shell.user_ns["seen"] == 1
+    else:
+        assert isinstance(result.error_in_exec, SnapshotRefused) and "seen" not in shell.user_ns
+        run("%%remote gpu=H100\nseen = v[5]").raise_error()
+        assert shell.user_ns["seen"] == 2
 
 
 def test_snapshot_that_needs_a_missing_module(run: Run, shell: Any, gateway: Any) -> None:
