@@ -137,6 +137,7 @@ class Cell:
         remote = self.remote
         self.report.sending(export)
         remote.sent_on_demand = 0
+        remote.may_fetch = self.options.sent is None
         sources = remote.sources.changed(export.snapshot.modules)
         remote.on_progress = self.report.moved
         try:
@@ -265,7 +266,7 @@ class Cell:
         self.report.warn(str(error))
 
     def _load(self, ref: BufferRef, buffers: Sequence[memoryview]) -> Any:
-        return load_exception(bytes(buffers[ref.inline]), self.shell.user_ns)
+        return load_exception(bytes(buffers[ref.inline]), self.shell.user_ns, self.remote.replica.trust)
 
 
 def _nothing() -> None:

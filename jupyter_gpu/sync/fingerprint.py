@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import re
 from collections.abc import Callable, Sequence
@@ -91,7 +92,8 @@ class Atom(Probe):
 def probe(value: Any, name: str, namespace: dict[str, Any], reduced: Reduced | None = None, flats: Flats | None = None) -> Probe:
     """Pickle ``value`` and look at what comes out. Never raises for a value that cannot be pickled: ``stuck`` tells."""
     if type(value) in FLAT:
-        return Atom(value)
+        with contextlib.suppress(MemoryError):  # what has no room is told of below
+            return Atom(value)
     reduced = {} if reduced is None else reduced
     picklers: list[Pickler] = []
 
@@ -104,10 +106,10 @@ def probe(value: Any, name: str, namespace: dict[str, Any], reduced: Reduced | N
 
     try:
         flat = undisturbed(dump)
-    except (KeyboardInterrupt, SystemExit):
+    except KeyboardInterrupt:
         raise
-    except BaseException as error:
-        return Probe(value, picklers[-1], _culprit(value, name, namespace, error))
+    except BaseException as error:  # SystemExit too: a value must not end the process by being looked at
+        return Probe(value, picklers[-1], _culprit(value, name, namespace, error, reduced))
     return Probe(value, picklers[-1], flat=flat)
 
 
@@ -135,9 +137,9 @@ def fingerprint_of(stream: bytes, digests: Sequence[bytes]) -> bytes:
     return xxhash.xxh3_128_digest(xxhash.xxh3_128_digest(stream) + b"".join(digests))
 
 
-def _culprit(value: Any, name: str, namespace: dict[str, Any], error: BaseException) -> CannotTravel:
+def _culprit(value: Any, name: str, namespace: dict[str, Any], error: BaseException, reduced: Reduced) -> CannotTravel:
     def dumps(part: Any) -> None:
-        Pickler(namespace).dump(part)
+        Pickler(namespace, reduced).dump(part)
 
     if isinstance(error, RuntimeError) and _DISTURBED.search(str(error)):
         return CannotTravel(
@@ -148,4 +150,4 @@ def _culprit(value: Any, name: str, namespace: dict[str, Any], error: BaseExcept
         if isinstance(cause, RecursionError):  # each part of it is fine: no use in looking at them, and costly
             return CannotTravel(name=name, path=name, type=type(value).__name__, reason="it is nested too deeply to be pickled")
         cause = cause.__cause__
-    return find_culprit(value, name, dumps)
+    return find_culprit(value, name, dumps, error)
