@@ -1,7 +1,4 @@
-"""How values of certain libraries are pickled, where their own way would lose what aliases what.
-
-Each library's part is imported only when a type of that library is met.
-"""
+"""numpy: arrays that show the same memory go on doing so, and long arrays of plain objects go without a memo."""
 
 from __future__ import annotations
 
@@ -10,55 +7,37 @@ import math
 import pickle
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from .pickler import Pickler
+from .base import LONG, Route, is_flat
 
-#: Kinds without parts, and without an identity that matters.
-_FLAT = frozenset({int, float, bool, str, bytes, complex, type(None)})
-_LONG = 1000
+if TYPE_CHECKING:
+    from ..pickler import Pickler
+
 #: A view brings along an array that nobody named only while that is not much larger than what is seen of it.
 _MUCH = 2
+#: Of functions that pickles call: the package, wherever in it they stand. A name on the wire is there for longer than a file.
+_WIRE = "jupyter_gpu.sync.codecs"
 
-
-def is_flat(content: Iterable[Any]) -> bool:
-    """Whether a container (of a dict: keys and values) holds nothing but plain values."""
-    values = content.values() if isinstance(content, dict) else ()
-    return _FLAT.issuperset(map(type, content)) and _FLAT.issuperset(map(type, values))
-
-
-def is_long_and_flat(value: Any) -> bool:
-    """Whether it is a list, dict or set whose memo would be large and have nothing of use in it but the container, at index 0."""
-    return type(value) in (list, dict, set) and len(value) > _LONG and is_flat(value)
-
-
-#: (pickler, object) -> what ``__reduce_ex__`` gives
-Route = Callable[[Any, Any], Any]
+trusted = frozenset(
+    {
+        "jupyter_gpu.sync.codecs:_view",
+        "jupyter_gpu.sync.codecs:_load_flat",
+        "numpy:ndarray",
+        "numpy:dtype",
+        "numpy._core.numeric:_frombuffer",
+        "numpy._core.multiarray:_reconstruct",
+        "numpy._core.multiarray:scalar",
+    }
+)
 
 
 def route_of(kind: type, pickler: Pickler) -> Route | None:
-    """The reducer for instances of ``kind``; None: the library's own."""
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and kind is numpy.ndarray:
-        pickler.met_arrays = True
-        return _reduce_array
-    blocks = sys.modules.get("pandas._libs.internals")
-    if blocks is not None and issubclass(kind, blocks.Block):
-        return _reduce_block
-    managers = sys.modules.get("pandas.core.internals.managers")
-    if managers is not None and issubclass(kind, managers.SingleBlockManager):
-        return _reduce_single_manager
-    torch = sys.modules.get("torch")
-    if torch is not None and issubclass(kind, getattr(torch, "Tensor", ())):
-        from . import torch_codec
-
-        return torch_codec.reduce_tensor
-    return None
-
-
-# ---------------------------------------------------------------- numpy
+    if kind is not sys.modules["numpy"].ndarray:
+        return None
+    pickler.met_arrays = True
+    return _reduce_array
 
 
 class _Made(threading.local):
@@ -112,7 +91,7 @@ def _is_contiguous(array: Any) -> bool:
 def _reduce_array(pickler: Pickler, array: Any) -> Any:
     whole = pickler.views.get(id(array))
     if whole is None:
-        return _reduce_flat(array) if array.dtype.hasobject and array.ndim and array.size > _LONG else NotImplemented
+        return _reduce_flat(array) if array.dtype.hasobject and array.ndim and array.size > LONG else NotImplemented
     offset = array.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
     return _view, (whole, offset, array.shape, array.strides, array.dtype)
 
@@ -139,25 +118,13 @@ def _load_flat(data: Any, shape: tuple[int, ...], fortran: bool) -> Any:
 def _view(whole: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Any:
     import numpy as np
 
-    view = np.ndarray(shape, dtype, buffer=whole if whole.flags.c_contiguous else whole.T, offset=offset, strides=strides)
+    return note_view(np.ndarray(shape, dtype, buffer=whole if whole.flags.c_contiguous else whole.T, offset=offset, strides=strides))
+
+
+def note_view(view: Any) -> Any:
+    """Remember an array that the load under way made as a view of another one."""
     _made.views[id(view)] = view
     return view
 
 
-# ---------------------------------------------------------------- pandas
-
-
-def _reduce_block(pickler: Pickler, block: Any) -> Any:
-    """Frames may share a block's memory while nobody writes, and know it from reference counts that a pickle does not have: each
-    must get memory of its own, or a write to one would show in the other."""
-    reduced = block.__reduce__()
-    values = reduced[1][0]
-    own = values[...] if hasattr(values, "__array_interface__") else values[:]
-    inner = own if hasattr(own, "__array_interface__") else getattr(own, "_ndarray", own)
-    pickler.private[id(inner)] = inner
-    return reduced[0], (own, *reduced[1][1:]), *reduced[2:]
-
-
-def _reduce_single_manager(_: Pickler, manager: Any) -> Any:
-    """A series' manager would give its arrays themselves, and not the block that holds them."""
-    return type(manager), (manager.blocks[0], manager.axes[0])
+_view.__module__ = _load_flat.__module__ = _WIRE
