@@ -7,12 +7,15 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
+from msgspec.structs import replace
+
 from ..sync.chunks import ChunkStore, Parcel, pack, unpack
 from ..sync.handles import Handle
 from ..sync.modules import missing
 from ..sync.replica import Change, Export, Replica
+from ..sync.trust import may_bind
 from ..wire.codec import BytesLike
-from ..wire.errors import JupyterGpuError, ModuleMissing, SessionLost, SnapshotRefused, ValueCannotTravel
+from ..wire.errors import JupyterGpuError, ModuleMissing, SessionLost, SnapshotRefused, UntrustedValue, ValueCannotTravel
 from ..wire.messages import (
     AnyMessage,
     Applied,
@@ -232,7 +235,8 @@ class Remote:
             change = self.replica.apply(snapshot, *unpack(snapshot, buffers, self.chunks))
         except JupyterGpuError as error:
             lacking = missing(snapshot.modules) if isinstance(error, ModuleMissing) else []
-            self.send(Applied(serial=snapshot.serial, ok=False, reason=str(error), missing=lacking))
+            refused = error.refused if isinstance(error, UntrustedValue) else {}
+            self.send(Applied(serial=snapshot.serial, ok=False, reason=str(error), missing=lacking, refused=refused))
             raise
         self.send(Applied(serial=snapshot.serial))
         self.known.update(change.bound)
@@ -240,15 +244,25 @@ class Remote:
         return change
 
     def take_what_can(self, snapshot: Snapshot, buffers: Sequence[memoryview]) -> list[HandleInfo]:
-        """``take_over``; what needs modules that this end lacks stays remote, and there are handles for it."""
-        try:
-            self.take_over(snapshot, buffers)
-        except ModuleMissing:
-            kept, buffers = self.wait(lambda m, b: (m, b) if isinstance(m, Kept) and m.serial == snapshot.serial else None)
-            if kept.snapshot is not None:
-                self.take_over(kept.snapshot, buffers)
-            return kept.handles
-        return []
+        """``take_over``; what needs modules that this end lacks, or is no plain data where nothing else is trusted, stays remote, and
+        there are handles for it."""
+        handles: list[HandleInfo] = []
+        while True:
+            try:
+                self.take_over(snapshot, buffers)
+                return handles
+            except (ModuleMissing, UntrustedValue):
+                serial, names = snapshot.serial, set(snapshot.names)
+            kept, buffers = self._kept(serial)
+            handles += kept.handles
+            if kept.snapshot is None:
+                return handles
+            snapshot = kept.snapshot
+            if not set(snapshot.names) < names:
+                raise SnapshotRefused(reason="the worker sent again what was refused")
+
+    def _kept(self, serial: int) -> tuple[Kept, list[memoryview]]:
+        return self.wait(lambda m, b: (m, b) if isinstance(m, Kept) and m.serial == serial else None)
 
     def prune(self) -> None:
         """Free what is kept for this session alone; not now, if a thread of the person's uses it."""
@@ -286,8 +300,11 @@ class Remote:
 
     def bind(self, infos: Sequence[HandleInfo]) -> None:
         """Give the names of values that stayed remote their stand-ins."""
+        trust = self.replica.trust
+        infos = [info for info in infos if may_bind(info.name, trust) or _is_result(info.name)]
         for info in infos:
-            self.shell.user_ns[info.name] = Handle(info, Fetcher(self, info.name))
+            shown = info if trust == "code" else replace(info, html="")  # the notebook would render it
+            self.shell.user_ns[info.name] = Handle(shown, Fetcher(self, info.name))
         names = [info.name for info in infos]
         if names:
             self.replica.adopt(names)
@@ -309,6 +326,8 @@ class Remote:
                 raise SnapshotRefused(reason=f"the worker has no {name!r} any more")
             namespace, missing = self.shell.user_ns, object()
             before = namespace.get(name, missing)
+            if name not in reply.snapshot.names:
+                raise SnapshotRefused(reason=f"the worker sent no {name!r}")
             self.take_over(reply.snapshot, buffers)
             value = namespace[name]
             if before is missing:
@@ -334,6 +353,11 @@ def home_of(handle: Handle) -> Remote | None:
     """The remote in whose kernel the value of a handle lives."""
     fetcher = handle._fetch
     return fetcher.remote if isinstance(fetcher, Fetcher) else None
+
+
+def _is_result(name: str) -> bool:
+    """``_12``: what a cell displayed, where it stayed remote."""
+    return name[:1] == "_" and name[1:].isdigit()
 
 
 def _sooner(one: float | None, other: float | None) -> float | None:

@@ -264,7 +264,7 @@ class Cell:
         self.report.warn(str(error))
 
     def _load(self, ref: BufferRef, buffers: Sequence[memoryview]) -> Any:
-        return load_exception(bytes(buffers[ref.inline]), self.shell.user_ns)
+        return load_exception(bytes(buffers[ref.inline]), self.shell.user_ns, self.remote.replica.trust)
 
 
 def _nothing() -> None:

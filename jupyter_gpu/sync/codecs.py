@@ -139,7 +139,11 @@ def _load_flat(data: Any, shape: tuple[int, ...], fortran: bool) -> Any:
 def _view(whole: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Any:
     import numpy as np
 
-    view = np.ndarray(shape, dtype, buffer=whole if whole.flags.c_contiguous else whole.T, offset=offset, strides=strides)
+    return note_view(np.ndarray(shape, dtype, buffer=whole if whole.flags.c_contiguous else whole.T, offset=offset, strides=strides))
+
+
+def note_view(view: Any) -> Any:
+    """Remember an array that the load under way made as a view of another one."""
     _made.views[id(view)] = view
     return view
 

@@ -23,6 +23,7 @@ from .fingerprint import Probe, fingerprint_of, probe
 from .handles import Handle
 from .objects import KnownObjects
 from .pickler import Reduced
+from .trust import Trust
 
 #: Names that IPython keeps for itself: they travel when a cell names them, and are never reported as changed otherwise.
 _OWN = frozenset({"In", "Out", "_", "__", "___", "_i", "_ii", "_iii", "_ih", "_oh", "_dh", "_sh"})
@@ -90,12 +91,16 @@ class Replica:
         deleted(mark) -> list[str]                      what it deleted
 
     And: ``forget(names)``, ``adopt(names)``, ``knows(name)``, ``measure(name)``, ``reset()``, ``prune()``. ``remote_value(name)``
-    gives, at the kernel, the object that a handle of the client stands for (by default what is bound to its name).
+    gives, at the kernel, the object that a handle of the client stands for (by default what is bound to its name). ``trust``: what
+    ``apply`` rebuilds; "data" raises ``UntrustedValue`` for what is not plain data.
     """
 
-    def __init__(self, namespace: dict[str, Any], side: str, remote_value: Callable[[str], Any] | None = None) -> None:
+    def __init__(
+        self, namespace: dict[str, Any], side: str, remote_value: Callable[[str], Any] | None = None, trust: Trust = "code"
+    ) -> None:
         self.namespace = namespace
         self.side = side
+        self.trust = trust
         self._peer = "kernel" if side == "client" else "client"
         self._remote = remote_value or self._bound
         self._serial = 0
@@ -214,7 +219,7 @@ class Replica:
         change = Change(list(snapshot.names), list(snapshot.deleted))
         change.warnings = [f"{n} was bound anew here while the cell ran; the cell's value was taken" for n in sorted(gone)]
         with _no_collection():
-            load = applying.Load(self.namespace, self.objects, self._remote)
+            load = applying.Load(self.namespace, self.objects, self._remote, self.trust, self.knows)
             load.lazily = self.side == "client"
             applying.take_over(load, snapshot, stream, list(buffers))
             self.objects.learn(self._peer, snapshot.serial, load.memos, load.skip)

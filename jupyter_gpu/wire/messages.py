@@ -257,6 +257,7 @@ class Applied(Message):
     ok: bool = True
     reason: str = ""
     missing: list[str] = []  #: top-level modules that the client lacks: the kernel answers with ``Kept``
+    refused: dict[str, str] = {}  #: variables that the client does not rebuild, and why: likewise
 
 
 class Kept(Message):

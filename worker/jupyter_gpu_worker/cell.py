@@ -91,8 +91,8 @@ class CellRunner:
             elif isinstance(message, Applied) and message.serial in self.pending:
                 export, cell = self.pending.pop(message.serial)
                 self._settle(export, message.ok)
-                if cell is not None and message.missing:
-                    self._send_less(cell, export, set(message.missing))
+                if cell is not None and (message.missing or message.refused):
+                    self._send_less(cell, export, message)
         except JupyterGpuError as error:  # a snapshot that needs it will be refused for lack of it
             self.kernel.log.error("%s", error)
 
@@ -103,9 +103,9 @@ class CellRunner:
             self.replica.abandon(export)
             self.replica.objects.clear()
 
-    def _send_less(self, cell: RunCell, export: Export, missing: set[str]) -> None:
+    def _send_less(self, cell: RunCell, export: Export, answer: Applied) -> None:
         outgoing = Outgoing(self, cell, self.replica.mark())
-        outgoing.without(export, missing)
+        outgoing.without(export, set(answer.missing), answer.refused)
         self.kernel.tell(Kept(serial=export.snapshot.serial, snapshot=outgoing.snapshot, handles=outgoing.handles), outgoing.buffers)
 
     def assign(self, message: AnyMessage) -> None:
