@@ -16,7 +16,7 @@ from . import codecs, trust
 from .inplace import CannotUpdate, Undo, made_of, update
 from .objects import KnownObjects, StaleToken, Token
 from .plain.entry import Refused
-from .plain.machine import loads
+from .plain.machine import Machine, loads
 
 #: How ``SnapshotRefused.reason`` begins when the sender should start afresh (``Replica.reset``): a value that it left out, being the
 #: same at both ends, is no longer here.
@@ -51,7 +51,7 @@ class Load:
         self.memos: list[tuple[int, Any]] = []
         self.skip: dict[int, Any] = {}  #: objects that existed for the pickle only, or have a token of their own
         self.replaced: list[tuple[Any, Any]] = []
-        self._reader: trust.DataUnpickler | None = None
+        self._reader: Machine | None = None
 
     def resolve(self, pid: Any) -> Any:
         """The object for a token, with the content that came along taken over."""

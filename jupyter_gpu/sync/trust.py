@@ -64,23 +64,6 @@ def may_bind(name: str, trust: Trust) -> bool:
     )
 
 
-class DataUnpickler(Machine):
-    """In the place of ``loading.Unpickler``. ``failing``: where in a list of values it stopped."""
-
-    def __init__(
-        self, stream: bytes | memoryview, buffers: Iterable[memoryview], resolve: Callable[[Any], Any] | None, lazily: bool = True
-    ) -> None:
-        super().__init__(stream, buffers, resolve, lazily)
-
-    @property
-    def failing(self) -> int:
-        """Position of the value that was being rebuilt, in a stream that is one list of values."""
-        outer: list[list[Any]] = [*self.metastack, self.stack]
-        if len(outer) < 2 or not outer[0] or type(outer[0][0]) is not list:
-            return 0
-        return len(outer[0][0]) + len(outer[1])
-
-
 def unpickler(
     trust: Trust,
     stream: bytes | memoryview,
@@ -93,7 +76,7 @@ def unpickler(
 ) -> Any:
     """What reads one pickle of a snapshot: has ``load()``, and ``memo`` of which a copy maps indices to objects."""
     if trust == "data":
-        return DataUnpickler(stream, buffers, resolve, lazily)
+        return Machine(stream, buffers, resolve)
     return Unpickler(stream, buffers, namespace, resolve, remote, journal, lazily)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from . import kits
 from .entry import Entry, Refused
+from .places import value_at
 
 #: Of a key of a dict or of a part of a set: how many parts of its own are looked at, and how deep they may lie. To hash a tuple, C
 #: recurses without a limit.
@@ -61,16 +62,22 @@ class Machine(_Python):  # type: ignore[misc]
         stream: bytes | memoryview,
         buffers: Iterable[memoryview] | None = None,
         resolve: Callable[[Any], Any] | None = None,
-        lazily: bool = True,
     ) -> None:
-        super().__init__(io.BytesIO(stream), buffers=buffers)
+        self._file = io.BytesIO(stream)
+        super().__init__(self._file, buffers=buffers)
         self.memo: dict[int, Any] = {}
-        self.lazily = lazily
         self._left = len(stream)
         self._resolve = resolve
         self._live: dict[int, Any] = {}  #: objects of the notebook, which the stream may hold, and never change
         self._known: dict[int, tuple[str, Any, Entry]] = {}  #: by id of the object for which a name stands
         self._unfilled: dict[int, tuple[Any, Entry, str]] = {}
+
+    @property
+    def failing(self) -> int:
+        """Position in a stream, that is one list of values, of the value that was being rebuilt."""
+        frame = self._unframer.current_frame
+        ahead = 0 if frame is None else len(frame.getbuffer()) - frame.tell()
+        return value_at(self._file.getvalue(), self._file.tell() - ahead)
 
     # ------------------------------------------------------------ names
 
