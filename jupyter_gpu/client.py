@@ -355,7 +355,7 @@ class Session:
         session."""
         if self._failure is not None:
             raise self._failure
-        if isinstance(message, Applied) and message.missing:
+        if isinstance(message, Applied) and (message.missing or message.refused):
             self._attended = True
         elif isinstance(message, (RunCell, Fetch)):
             self._attended = True

@@ -90,9 +90,12 @@ class CellRunner:
                 self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store))
             elif isinstance(message, Applied) and message.serial in self.pending:
                 export, cell = self.pending.pop(message.serial)
-                self._settle(export, message.ok)
-                if cell is not None and (message.missing or message.refused):
-                    self._send_less(cell, export, message)
+                if message.missing or message.refused:
+                    self.replica.abandon(export)  # what both ends have, they have
+                    if cell is not None:
+                        self._send_less(cell, export, message)
+                else:
+                    self._settle(export, message.ok)
         except JupyterGpuError as error:  # a snapshot that needs it will be refused for lack of it
             self.kernel.log.error("%s", error)
 

@@ -45,6 +45,19 @@ def find(module: str, name: str) -> tuple[Any, Entry] | None:
     return target, entry
 
 
+def is_code(module: str, name: str) -> str:
+    """In a person's words, where the name is one of our own that no person knows; else nothing."""
+    if not module.startswith("jupyter_gpu."):
+        return ""
+    return {
+        "make_function": "it is, or it holds, a function of a cell",
+        "make_class": "it is a class of a cell, or of one",
+        "load_code": "it is code",
+        "empty_cell": "it is, or it holds, a function of a cell",
+        "bound_there": "it is a value of the notebook's own",
+    }.get(name, "")
+
+
 def is_hashable(kind: type) -> bool:
     """Whether values of a kind may be keys: to hash and to compare them runs nothing of the notebook's."""
     return kind in _hashable or kind is type or _is_number(kind)

@@ -84,7 +84,7 @@ class Machine(_Python):  # type: ignore[misc]
     def find_class(self, module: str, name: str) -> Any:
         found = kits.find(module, name)
         if found is None:
-            raise Refused(f"{module}.{name}")
+            raise Refused(f"{module}.{name}", kits.is_code(module, name))
         target, entry = found
         self._known[id(target)] = (f"{module}.{name}", target, entry)
         return target

@@ -11,7 +11,8 @@ def value_at(stream: bytes, position: int) -> int:
     heights, base = [0], 0
     slot: int | None = None
     try:
-        for op, _, start in pickletools.genops(stream):
+        for op, _, found in pickletools.genops(stream):
+            start = found or 0
             take = op.stack_before or []
             if pickletools.markobject in take:
                 above = heights.pop()
