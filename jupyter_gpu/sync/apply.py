@@ -192,6 +192,8 @@ def take_over(load: Load, snapshot: Snapshot, stream: bytes | memoryview, buffer
             raise
         if isinstance(error, Refused):
             raise SnapshotRefused(reason=f"{error.what} {error.reason}".rstrip()) from None
+        if isinstance(error, MemoryError):
+            raise SnapshotRefused(reason="there is not enough memory here for it") from None
         # __setstate__ and constructors are the person's, and may raise anything
         raise SnapshotRefused(reason=f"{type(error).__name__}: {error}") from error
 

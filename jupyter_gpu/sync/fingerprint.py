@@ -63,13 +63,14 @@ class Probe:
 
 def probe(value: Any, name: str, namespace: dict[str, Any], reduced: Reduced | None = None) -> Probe:
     """Pickle ``value`` and look at what comes out. Never raises for a value that cannot be pickled: ``stuck`` tells."""
+    reduced = {} if reduced is None else reduced
     pickler = Pickler(namespace, reduced)
     try:
         pickler.dump(value)
-    except (KeyboardInterrupt, SystemExit):
+    except KeyboardInterrupt:
         raise
-    except BaseException as error:
-        return Probe(value, pickler, _culprit(value, name, namespace, error))
+    except BaseException as error:  # SystemExit too: a value must not end the process by being looked at
+        return Probe(value, pickler, _culprit(value, name, namespace, error, reduced))
     return Probe(value, pickler)
 
 
@@ -80,13 +81,13 @@ def fingerprint_of(stream: bytes, digests: Sequence[bytes]) -> bytes:
     return xxhash.xxh3_128_digest(xxhash.xxh3_128_digest(stream) + b"".join(digests))
 
 
-def _culprit(value: Any, name: str, namespace: dict[str, Any], error: BaseException) -> CannotTravel:
+def _culprit(value: Any, name: str, namespace: dict[str, Any], error: BaseException, reduced: Reduced) -> CannotTravel:
     def dumps(part: Any) -> None:
-        Pickler(namespace).dump(part)
+        Pickler(namespace, reduced).dump(part)
 
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, RecursionError):  # each part of it is fine: no use in looking at them, and costly
             return CannotTravel(name=name, path=name, type=type(value).__name__, reason="it is nested too deeply to be pickled")
         cause = cause.__cause__
-    return find_culprit(value, name, dumps)
+    return find_culprit(value, name, dumps, error)

@@ -222,11 +222,14 @@ class Replica:
             load = applying.Load(self.namespace, self.objects, self._remote, self.trust, self.knows)
             load.lazily = self.side == "client"
             applying.take_over(load, snapshot, stream, list(buffers))
-            self.objects.learn(self._peer, snapshot.serial, load.memos, load.skip)
-            del load  # what it holds counts as in use
-            for name in snapshot.names:
-                self._set_baseline(name)
-            self.forget(snapshot.deleted)
+            self.forget([*snapshot.names, *snapshot.deleted])
+            try:
+                self.objects.learn(self._peer, snapshot.serial, load.memos, load.skip)
+                del load  # what it holds counts as in use
+                for name in snapshot.names:
+                    self._set_baseline(name)
+            except MemoryError:  # it is taken over all the same; what was not looked at counts as changed, and is sent whole
+                self.objects.clear()
         self.objects.prune()
         return change
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .entry import Entry, Table, are_ints, is_int, need, under
+from .entry import Entry, Table, are_ints, bounded, is_int, need, under
 from .kits import add_hashable
 
 _CORE = ("numpy._core", "numpy.core")
@@ -37,6 +37,7 @@ def _fill_dtype(dtype: Any, state: Any) -> Any:
     metadata = state[8] if len(state) == 9 else None
     if base is not None:
         need(type(base) is tuple and len(base) == 2 and isinstance(base[0], np.dtype) and _is_shape(base[1]), "no base and shape")
+        need(base[0].subdtype is None, "a base with a base")
         found = np.dtype((base[0], base[1]))
     elif names is not None:
         found = _structured(names, fields, size, bool(state[7] & 0x80) if is_int(state[7]) else False)
@@ -66,8 +67,15 @@ def _structured(names: Any, fields: Any, size: Any, aligned: bool) -> Any:
     how: dict[str, Any] = {"names": list(names), "formats": [p[0] for p in parts], "offsets": [p[1] for p in parts], "itemsize": size}
     if any(titles):
         how["titles"] = titles
+    for part in parts:
+        bounded(part[0], _fields_of, "a type that is nested too deeply")
     make: Any = np.dtype
     return make(how, align=aligned)  # refuses fields beyond its size, and objects over other fields
+
+
+def _fields_of(dtype: Any) -> list[Any]:
+    inner = dtype.subdtype[0] if dtype.subdtype is not None else dtype
+    return [field[0] for field in inner.fields.values()] if inner.fields else []
 
 
 def _time(kind: str, unit: Any) -> Any:
@@ -112,11 +120,17 @@ def _fill_array(_: Any, state: Any) -> Any:
         need(type(data) is list and len(data) == math.prod(shape), "its objects are no list of its length")
         made: Any = np.empty(len(data), dtype)
         made[:] = data if dtype.fields else _objects(data)
+        bounded(made, _arrays_in, "arrays that are nested too deeply")
         return made.reshape(shape, order=order)
     need(type(data) is bytes and len(data) == math.prod(shape) * dtype.itemsize, "its bytes are not those of its shape")
     if dtype.itemsize == 0:
         return np.empty(shape, dtype, order)
     return np.frombuffer(bytearray(data), dtype).reshape(shape, order=order)
+
+
+def _arrays_in(array: Any) -> list[Any]:
+    """The arrays of objects among the objects of an array."""
+    return [part for part in array.ravel().tolist() if type(part) is np.ndarray and part.dtype.hasobject] if array.dtype.kind == "O" else []
 
 
 def _objects(data: list[Any]) -> Any:

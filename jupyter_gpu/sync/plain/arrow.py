@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from .entry import Entry, Table, are_ints, is_int, need
+from .entry import Entry, Table, are_ints, bounded, is_int, need
 
 _ATOMS = (int, float, str, bytes, bool, type(None))
 
@@ -23,9 +23,19 @@ def _type(maker: Any) -> Entry:
         for arg in args:
             parts = arg if type(arg) is list else [arg]
             need(all(map(_plain_or_type, parts)) or _is_metadata(arg), "its arguments are no types")
+            for part in parts if not _is_metadata(arg) else ():
+                bounded(part, _types_in, "a type that is nested too deeply")
         return maker(*args)
 
     return Entry(make=make)
+
+
+def _types_in(part: Any) -> list[Any]:
+    if isinstance(part, pa.Field):
+        return [part.type]
+    if isinstance(part, pa.DictionaryType):
+        return [part.value_type]
+    return [part.field(i) for i in range(part.num_fields)] if isinstance(part, pa.DataType) else []
 
 
 def _is_metadata(value: Any) -> bool:

@@ -46,6 +46,20 @@ def need(truth: object, why: str) -> None:
         raise ValueError(why)
 
 
+#: How deep values may lie in each other that C lets go of by recursion, and how many are looked at to tell.
+_DEPTH, _PARTS = 50, 1_000_000
+
+
+def bounded(root: Any, parts_of: Callable[[Any], Iterable[Any]], why: str) -> None:
+    """Raises ``ValueError(why)`` for what is nested too deeply to be freed, compared or shown, or is too often a part of itself."""
+    todo, looked = [(root, 0)], 0
+    while todo:
+        part, depth = todo.pop()
+        looked += 1
+        need(depth <= _DEPTH and looked <= _PARTS, why)
+        todo.extend((inner, depth + 1) for inner in parts_of(part))
+
+
 def is_int(value: Any) -> bool:
     return type(value) is int
 
