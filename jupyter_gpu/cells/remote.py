@@ -78,6 +78,7 @@ class Remote:
         self.known: set[str] = set()  #: names that the kernel has
         self.ended = False
         self.interrupts: Interrupts | None = None
+        self.may_fetch = True  #: whether the running cell may have what it did not name
         self.sent_on_demand = 0  #: bytes that the running cell fetched
         self._offers: dict[int, Export] = {}  #: serial -> what a Fetch was answered with
         self._fetches = 0
@@ -276,7 +277,7 @@ class Remote:
         """The kernel's code named what nobody foresaw."""
         for export in list(self._offers.values()):
             self._settle(export, True)  # it asks for more: so it got that
-        names = [n for n in message.names if n in self.shell.user_ns]
+        names = [n for n in message.names if self.may_fetch and n in self.shell.user_ns]
         self.replica.forget(names)  # it asks: so it has them not, whatever we thought
         export = self.replica.export(self.replica.needed(names))
         parcel = self.ship(export)

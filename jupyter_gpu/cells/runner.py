@@ -137,6 +137,7 @@ class Cell:
         remote = self.remote
         self.report.sending(export)
         remote.sent_on_demand = 0
+        remote.may_fetch = self.options.sent is None
         sources = remote.sources.changed(export.snapshot.modules)
         parcel = remote.ship(export)
         self.run_id = uuid.uuid4().hex

@@ -66,7 +66,7 @@ def missing(modules: Iterable[str]) -> list[str]:
 
 def _can_import(name: str) -> bool:
     try:
-        return importlib.util.find_spec(name) is not None
+        return importlib.util.find_spec(name.partition(".")[0]) is not None  # of a dotted name it would import the parent
     except (ImportError, ValueError):
         return False
 

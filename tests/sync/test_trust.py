@@ -331,6 +331,33 @@ def test_an_object_of_the_notebook_takes_no_state_of_another(notebook: Notebook)
 
 
 @pytest.mark.parametrize(
+    "rest",
+    [
+        named("builtins", "ValueError") + b"%sR",
+        named("builtins", "ValueError") + b")R}" + text("args") + b"%0sb",
+        named("builtins", "ValueError") + b")R}" + text("x") + b"]%0asb",
+        named("collections", "OrderedDict") + b"%R",
+        named("collections", "Counter") + b"%R",
+        named("collections", "deque") + b"%R",
+        named("types", "SimpleNamespace") + b")R}" + text("a") + b"(%0tsb",
+        named("pandas", "DataFrame") + b")\x81}" + text("_typ") + b"%0sb",
+        named("pandas", "DataFrame") + b")\x81}" + text("_metadata") + b"]%0asb",
+        named("datetime", "timezone") + b"%R",
+    ],
+)
+def test_an_object_of_the_notebook_is_given_to_nobody(notebook: Notebook, rest: bytes) -> None:
+    """Its hooks would run: __iter__, __eq__, __bool__, __len__."""
+    mine = long_int(notebook.token("mine")) + b"Q"
+    stream = pickled(rest.replace(b"%0", mine).replace(b"%s", mine + b"\x85").replace(b"%", mine + b"\x85"))
+    refused(notebook, stream, "of the notebook")
+
+
+def test_an_object_of_the_notebook_may_be_held(notebook: Notebook) -> None:
+    notebook.apply((["x"], pickled(b"](", long_int(notebook.token("mine")), b"QK\x01e")))
+    assert notebook.here["x"][0] is notebook.here["mine"] and CANARY == []
+
+
+@pytest.mark.parametrize(
     ("kind", "name", "content"),
     [
         ("list", "mine", b"]"),

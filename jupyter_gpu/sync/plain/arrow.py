@@ -114,23 +114,21 @@ class _Frame:
 
 def _table_of(data: Any) -> Any:
     """Arrow's reader, and not polars', which takes the bytes of a peer on trust."""
-    need(type(data) is bytes, "not what a frame writes")
+    need(type(data) in (bytes, bytearray, memoryview), "not what a frame writes")
     with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
         table = reader.read_all()
     table.validate(full=True)
     return table
 
 
-def _fill_frame(_: Any, state: Any) -> Any:
+def frame_of(data: Any) -> Any:
     import polars as pl
 
-    return pl.from_arrow(_table_of(state))
+    return pl.from_arrow(_table_of(data))
 
 
-def _fill_series(_: Any, state: Any) -> Any:
-    import polars as pl
-
-    frame: Any = pl.from_arrow(_table_of(state))
+def series_of(data: Any) -> Any:
+    frame = frame_of(data)
     need(frame.width == 1, "not one column")
     return frame.to_series()
 
@@ -156,7 +154,7 @@ TABLE: Table = {
     ("pyarrow.lib", "_reconstruct_table"): Entry(make=_rows(pa.Table)),
     ("pyarrow.lib", "_reconstruct_record_batch"): Entry(make=_rows(pa.RecordBatch)),
     ("pyarrow.lib", "scalar"): Entry(make=_scalar),
-    ("polars.dataframe.frame", "DataFrame"): Entry(new=_Frame, fill=_fill_frame, must=True),
-    ("polars.series.series", "Series"): Entry(new=_Frame, fill=_fill_series, must=True),
+    ("polars.dataframe.frame", "DataFrame"): Entry(new=_Frame, fill=lambda _, state: frame_of(state), must=True),
+    ("polars.series.series", "Series"): Entry(new=_Frame, fill=lambda _, state: series_of(state), must=True),
     **{("polars.datatypes.classes", name): _polars_type(name) for name in _POLARS.split()},
 }

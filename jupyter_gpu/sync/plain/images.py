@@ -32,7 +32,7 @@ class _Before:
     """An image before its state came."""
 
 
-def _fill(_: Any, state: Any) -> Any:
+def image_of(state: Any) -> Any:
     """[info, mode, size, palette, bytes]"""
     need(type(state) in (list, tuple) and len(state) == 5, "not the state of an image")
     info, mode, size, palette, data = state
@@ -49,4 +49,4 @@ def _fill(_: Any, state: Any) -> Any:
     return image
 
 
-TABLE: Table = {("PIL.Image", "Image"): Entry(new=_Before, fill=_fill, must=True)}
+TABLE: Table = {("PIL.Image", "Image"): Entry(new=_Before, fill=lambda _, state: image_of(state), must=True)}

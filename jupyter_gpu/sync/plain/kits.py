@@ -5,7 +5,10 @@ from __future__ import annotations
 import enum
 import importlib
 import sys
+from collections import Counter, OrderedDict, defaultdict, deque
 from functools import lru_cache
+from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 from .entry import Entry, Refused, Table
@@ -23,6 +26,9 @@ _KITS = {
 }
 #: Modules of the standard library that pickles name by their C half, or by where a later Python put them.
 _STANDARD = sys.stdlib_module_names | {"_io"}
+
+_VALUE_LIBRARIES = frozenset({"numpy", "pandas", "pyarrow", "polars", "scipy", "PIL"})
+_CONTAINERS = frozenset({list, dict, set, bytearray, OrderedDict, defaultdict, deque, Counter, SimpleNamespace, Random})
 
 _hashable: set[type] = set()
 _callables: dict[int, tuple[str, Any, Entry]] = {}
@@ -61,6 +67,14 @@ def is_code(module: str, name: str) -> str:
 def is_hashable(kind: type) -> bool:
     """Whether values of a kind may be keys: to hash and to compare them runs nothing of the notebook's."""
     return kind in _hashable or kind is type or _is_number(kind)
+
+
+def is_plain(kind: type) -> bool:
+    """Whether objects of a kind run nothing of the notebook's, whatever is done with them: Python's containers, and libraries' values."""
+    if kind in _CONTAINERS:
+        return True
+    top = kind.__module__.partition(".")[0]
+    return top in _VALUE_LIBRARIES or (top == "torch" and kind.__name__ in ("Tensor", "Parameter"))
 
 
 def add_hashable(*kinds: type) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from . import kits
-from .entry import Entry, Refused
+from .entry import Entry, Refused, bounded
 from .places import value_at
 
 #: Of a key of a dict or of a part of a set: how many parts of its own are looked at, and how deep they may lie. To hash a tuple, C
@@ -23,6 +23,7 @@ _KEY_PARTS = 10_000
 _KEY_DEPTH = 50
 _ATOMS = frozenset({int, float, str, bytes, bool, complex, type(None)})
 _LISTS = frozenset({list, deque})
+_HOLD = frozenset({list, deque, tuple, set, frozenset})
 _DICTS = frozenset({dict, OrderedDict, defaultdict, Counter})
 #: Entries of the memo among which an object is looked for that its state has replaced.
 _BACK = 1000
@@ -69,6 +70,7 @@ class Machine(_Python):  # type: ignore[misc]
         self._left = len(stream)
         self._resolve = resolve
         self._live: dict[int, Any] = {}  #: objects of the notebook, which the stream may hold, and never change
+        self._strange: dict[int, Any] = {}  #: those that may run code of the notebook's when they are compared, iterated over, hashed
         self._known: dict[int, tuple[str, Any, Entry]] = {}  #: by id of the object for which a name stands
         self._unfilled: dict[int, tuple[Any, Entry, str]] = {}
 
@@ -94,6 +96,8 @@ class Machine(_Python):  # type: ignore[misc]
             raise Refused("a persistent id", "no object is known here")
         found = self._resolve(pid)
         self._live[id(found)] = found
+        if not kits.is_plain(type(found)):
+            self._strange[id(found)] = found
         return found
 
     def knows(self, obj: Any) -> bool:
@@ -113,7 +117,7 @@ class Machine(_Python):  # type: ignore[misc]
             raise Refused(name, "it may be named, and not called")
         if type(args) is not tuple:
             raise Refused(name, "its arguments are no tuple")
-        self._all_filled(args, name)
+        self._check_given(args, name)
         try:
             made = make(*args)
         except Refused:
@@ -124,9 +128,19 @@ class Machine(_Python):  # type: ignore[misc]
             self._unfilled[id(made)] = made, entry, name
         return made
 
-    def _all_filled(self, parts: Iterable[Any], name: str) -> None:
+    def _check_given(self, parts: Iterable[Any], name: str) -> None:
+        """What a call, or a state, is given."""
+        if self._strange:
+            bounded(tuple(parts), self._parts_of, "objects of the notebook that are nested too deeply")
         if self._unfilled and any((held := self._unfilled.get(id(p))) is not None and held[1].must for p in parts):
             raise Refused(name, "it was given what is not complete")
+
+    def _parts_of(self, part: Any) -> Iterable[Any]:
+        if id(part) in self._strange:
+            raise Refused(f"a {type(part).__module__}.{type(part).__qualname__} of the notebook", "it was given to a call")
+        if type(part) in _DICTS:
+            return [*part.keys(), *part.values()]
+        return part if type(part) in _HOLD else ()
 
     def load_reduce(self) -> None:
         args = self.stack.pop()
@@ -144,7 +158,7 @@ class Machine(_Python):  # type: ignore[misc]
         held = self._unfilled.pop(id(old), None)
         if held is None or held[1].fill is None or id(old) in self._live:
             raise Refused(f"the state of a {type(old).__module__}.{type(old).__qualname__}")
-        self._all_filled(state.values() if type(state) is dict else state if type(state) in (tuple, list) else (state,), held[2])
+        self._check_given(state.values() if type(state) is dict else state if type(state) in (tuple, list) else (state,), held[2])
         try:
             new = held[1].fill(old, state)
         except Refused:

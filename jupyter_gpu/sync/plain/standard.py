@@ -139,8 +139,11 @@ def _fraction(*args: Any) -> fractions.Fraction:
     return fractions.Fraction(*args)
 
 
+_LONGEST_PATTERN = 10_000  # to compile a longer one may take minutes
+
+
 def _pattern(source: Any, flags: Any) -> Any:
-    need(type(source) in (str, bytes) and is_int(flags), "no source and flags")
+    need(type(source) in (str, bytes) and is_int(flags) and len(source) <= _LONGEST_PATTERN, "no source and flags")
     return re.compile(source, flags & ~re.DEBUG)
 
 
@@ -211,7 +214,7 @@ TABLE: Table = {
     ("builtins", "slice"): Entry(make=_slice),
     ("builtins", "bytearray"): Entry(make=_bytearray),
     ("builtins", "getattr"): Entry(make=_getattr),
-    ("collections", "OrderedDict"): Entry(make=collections.OrderedDict, fill=_fill_attributes),
+    ("collections", "OrderedDict"): Entry(make=lambda: collections.OrderedDict(), fill=_fill_attributes),
     ("collections", "deque"): Entry(make=_deque),
     ("collections", "defaultdict"): Entry(make=_defaultdict),
     ("collections", "Counter"): Entry(make=_counter),
