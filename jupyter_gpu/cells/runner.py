@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import Any
 
-from ..sync.apply import STALE
+from ..sync.delta import STALE
 from ..sync.exceptions import load_exception
 from ..sync.names import analyze
 from ..sync.replica import Export
@@ -88,8 +88,8 @@ class Cell:
         """The exception of the person's code, to be raised."""
         with self.report:
             outcome = self._attempt()
-            if outcome.done.refused is not None and str(outcome.done.refused.fields.get("reason", "")).startswith(STALE):
-                self.remote.replica.reset()  # it no longer keeps what tokens refer to: once more, with everything
+            if outcome.done.refused is not None and (reason := str(outcome.done.refused.fields.get("reason", ""))).startswith(STALE):
+                self.remote.replica.recover(reason)  # it no longer keeps what tokens or deltas refer to: once more, with everything
                 outcome = self._attempt()
             if outcome.done.refused is not None:
                 raise from_record(outcome.done.refused)

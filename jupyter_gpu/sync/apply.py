@@ -14,13 +14,11 @@ from typing import Any
 from ..wire.errors import JupyterGpuError, SnapshotRefused
 from ..wire.messages import Snapshot
 from . import codecs
+from .delta import STALE
 from .inplace import CannotUpdate, Undo, made_of, update
 from .loading import Unpickler
 from .objects import KnownObjects, StaleToken, Token
 
-#: How ``SnapshotRefused.reason`` begins when the sender should start afresh (``Replica.reset``): a value that it left out, being the
-#: same at both ends, is no longer here.
-STALE = "it refers to objects that are no longer here"
 _NOTHING = object()
 
 #: Of one pickle in the stream of a snapshot: how many names and buffers are its, and where it ends. Memo indices of different
