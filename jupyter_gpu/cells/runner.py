@@ -88,8 +88,8 @@ class Cell:
         """The exception of the person's code, to be raised."""
         with self.report:
             outcome = self._attempt()
-            if outcome.done.refused is not None and may_go_again(str(outcome.done.refused.fields.get("reason", ""))):
-                self.remote.replica.reset()  # it no longer keeps what we refer to, or a thread changed it: once more, with everything
+            if outcome.done.refused is not None and may_go_again(reason := str(outcome.done.refused.fields.get("reason", ""))):
+                self.remote.replica.recover(reason)  # it no longer keeps what we refer to, or a thread changed it: once more
                 outcome = self._attempt()
             if outcome.done.refused is not None:
                 raise from_record(outcome.done.refused)

@@ -14,14 +14,12 @@ from typing import Any
 from ..wire.errors import JupyterGpuError, SnapshotRefused
 from ..wire.messages import Snapshot
 from . import codecs, trust
+from .delta import STALE
 from .inplace import CannotUpdate, Undo, made_of, update
 from .objects import KnownObjects, StaleToken, Token
 from .plain.entry import Refused
 from .plain.machine import Machine, loads
 
-#: How ``SnapshotRefused.reason`` begins when the sender should start afresh (``Replica.reset``): a value that it left out, being the
-#: same at both ends, is no longer here.
-STALE = "it refers to objects that are no longer here"
 #: Words of the reason why bytes were refused that are not what their digest says: most likely a thread changed them on their way.
 _TORN = ("arrived damaged", "is not here")
 _NOTHING = object()

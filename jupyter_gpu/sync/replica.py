@@ -18,11 +18,14 @@ from ..wire.errors import SnapshotRefused
 from ..wire.messages import CannotTravel, CellNames, Snapshot
 from . import apply as applying
 from . import modules
+from .chunks import ChunkStore
+from .delta import STALE_BYTES
 from .exceptions import dump_exception, load_exception
 from .export import Export, Writer
 from .fingerprint import Probe, fingerprint_of, probe
 from .flat import Flats
 from .handles import Handle
+from .lineage import Lineage
 from .objects import KnownObjects
 from .pickler import Reduced
 from .trust import Trust
@@ -98,8 +101,14 @@ class Replica:
     """
 
     def __init__(
-        self, namespace: dict[str, Any], side: str, remote_value: Callable[[str], Any] | None = None, trust: Trust = "code"
+        self,
+        namespace: dict[str, Any],
+        side: str,
+        remote_value: Callable[[str], Any] | None = None,
+        store: ChunkStore | None = None,
+        trust: Trust = "code",
     ) -> None:
+        self.lineage = Lineage(None if store is None else store.copies)  #: the buffers that both ends had last
         self.namespace = namespace
         self.side = side
         self.trust = trust
@@ -161,6 +170,7 @@ class Replica:
     def confirm(self, export: Export) -> None:
         """The other end has it: from now on this is what is known to be there."""
         self._end_sync()
+        self.lineage.agree(self.lineage.keep(export.snapshot, export.stream, export.buffers, verify=True))
         self._baseline.update(export.fingerprints)
         self._roots.update((name, id(self.namespace.get(name))) for name in export.fingerprints)
         self.forget(export.snapshot.deleted)
@@ -182,12 +192,31 @@ class Replica:
         self._roots.clear()
         self._flats.clear()
         self.objects.clear()
+        self.lineage.reset()
+
+    def recover(self, reason: str) -> None:
+        """The other end refused an export, and said that it has no longer what that referred to."""
+        if reason.startswith(STALE_BYTES):
+            self.lineage.reset()  # the objects are known all the same: only bytes have to travel whole
+        else:
+            self.reset()
+
+    def live(self, name: bytes) -> memoryview | None:
+        """The bytes of a buffer that both ends had, if a value here still has them. Nothing holds the value for this: whoever uses
+        the bytes compares the outcome."""
+        for each in self.lineage.names_of(name):
+            if each in self.namespace:
+                found = probe(self.namespace[each], each, self.namespace)
+                if name in found.digests:
+                    return found.buffers[found.digests.index(name)]
+        return None
 
     def forget(self, names: Iterable[str]) -> None:
         """Count these names as unknown to the other end."""
         for name in names:
             self._baseline.pop(name, None)
             self._roots.pop(name, None)
+            self.lineage.forget([name])
 
     def adopt(self, names: Iterable[str]) -> None:
         """Count the present values of these names as what the other end has (handles, and what was kept)."""
@@ -227,10 +256,12 @@ class Replica:
         gone = {n for n, key in known if n in snapshot.names and id(self.namespace.get(n)) != key}
         change = Change(list(snapshot.names), list(snapshot.deleted))
         change.warnings = [f"{n} was bound anew here while the cell ran; the cell's value was taken" for n in sorted(gone)]
+        buffers = list(buffers)
+        agreed = self.lineage.keep(snapshot, stream, buffers)
         with _no_collection():
             load = applying.Load(self.namespace, self.objects, self._remote, self.trust, self.knows)
             load.lazily = self.side == "client"
-            applying.take_over(load, snapshot, stream, list(buffers))
+            applying.take_over(load, snapshot, stream, buffers)
             self.forget([*snapshot.names, *snapshot.deleted])
             replaced = load.replaced
             try:
@@ -240,6 +271,7 @@ class Replica:
             del load  # what it holds counts as in use
             applying.replace_everywhere(replaced)
             del replaced
+            self.lineage.agree(agreed)
             with contextlib.suppress(MemoryError):  # likewise
                 for name in snapshot.names:
                     self._set_baseline(name)
