@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from ..sync.chunks import ChunkStore, Parcel, pack, unpack
+from ..sync.delta import STALE
 from ..sync.handles import Handle
+from ..sync.lineage import Question
 from ..sync.modules import missing
 from ..sync.replica import Change, Export, Replica
 from ..wire.codec import BytesLike
@@ -68,7 +70,7 @@ class Remote:
         self.publisher = publisher
         self.session: Session | None = None
         self.replica = Replica(shell.user_ns, "client")
-        self.chunks = ChunkStore()
+        self.chunks = ChunkStore(copies=self.replica.lineage.copies)
         self.sources = Sources()
         self.comms = Comms(shell, self._forward)
         self.lock = threading.RLock()
@@ -78,6 +80,7 @@ class Remote:
         self.sent_on_demand = 0  #: bytes that the running cell fetched
         self._offers: dict[int, Export] = {}  #: serial -> what a Fetch was answered with
         self._fetches = 0
+        self._asked = 0
         self._busy = threading.Lock()
         self._running = False  #: a cell pumps: what comes for the listener waits for what it has still to handle
         self._after: list[Received] = []
@@ -141,7 +144,7 @@ class Remote:
         elif isinstance(message, Fetch):
             self._answer(message)
         elif isinstance(message, Offer):
-            self.send(Want(id=message.id, positions=self.chunks.missing(message.digests)))
+            self.send(Want(id=message.id, positions=self._lacking(message)))
         elif isinstance(message, Applied) and (export := self._offers.pop(message.serial, None)) is not None:
             self._settle(export, message.ok)
 
@@ -170,7 +173,9 @@ class Remote:
             if isinstance(message, Jupyter):
                 if message.channel == "iopub":
                     self._iopub(Envelope.of(buffers))
-            elif isinstance(message, (Offer, Chunk)):
+            elif isinstance(message, Offer):  # the person's values may be in use: nothing is there
+                self.send(Want(id=message.id, positions=list(range(len(message.digests)))))
+            elif isinstance(message, Chunk):
                 self.handle(message, buffers)
         except Exception:  # one message that cannot be shown must not end the thread that brings all others
             log.exception("a message of the remote kernel between cells")
@@ -212,12 +217,23 @@ class Remote:
 
     # ------------------------------------------------------------ variables
 
-    def ship(self, export: Export, first: int = 0) -> Parcel:
-        """Send the big buffers of an export; the parcel's inline ones go with the message that carries its snapshot."""
-        parcel = pack(export, first)
+    def ship(self, export: Export, first: int = 0, *, whole: bool = False) -> Parcel:
+        """Send the big buffers of an export, or what changed in them; the parcel's inline ones go with the message that carries its
+        snapshot."""
+        parcel = pack(export, first, None if whole else self.replica.lineage, self._lacks)
         for name, data in parcel.chunks.items():
             self.send(Chunk(digest=name), [data])
         return parcel
+
+    def _lacks(self, question: Question) -> set[int]:
+        """Which pieces the kernel lacks."""
+        self._asked += 1
+        asked = self._asked
+        self.send(Offer(id=asked, digests=question.pieces, base=question.base, step=question.step))
+        return set(self.wait(lambda m, b: m.positions if isinstance(m, Want) and m.id == asked else None))
+
+    def _lacking(self, offer: Offer) -> list[int]:
+        return self.replica.lacking(offer) if offer.base else self.chunks.missing(offer.digests)
 
     def sent(self, export: Export) -> None:
         """The kernel has taken over what was exported."""
@@ -226,10 +242,22 @@ class Remote:
         self.known.difference_update(export.snapshot.deleted)
 
     def take_over(self, snapshot: Snapshot, buffers: Sequence[memoryview]) -> Change:
-        """Apply what the kernel sent, all of it or nothing, and tell it which."""
+        """Apply what the kernel sent, all of it or nothing, and tell it which. What it left out and is not here any more, it sends
+        again."""
+        try:
+            return self._take(snapshot, buffers)
+        except SnapshotRefused as error:
+            if not error.reason.startswith(STALE):
+                raise
+            kept, buffers = self.wait(lambda m, b: (m, b) if isinstance(m, Kept) and m.serial == snapshot.serial else None)
+            if kept.snapshot is None:
+                raise
+        return self._take(kept.snapshot, buffers)
+
+    def _take(self, snapshot: Snapshot, buffers: Sequence[memoryview]) -> Change:
         try:
             self.replica.check(snapshot)
-            change = self.replica.apply(snapshot, *unpack(snapshot, buffers, self.chunks))
+            change = self.replica.apply(snapshot, *unpack(snapshot, buffers, self.chunks, self.replica.live))
         except JupyterGpuError as error:
             lacking = missing(snapshot.modules) if isinstance(error, ModuleMissing) else []
             self.send(Applied(serial=snapshot.serial, ok=False, reason=str(error), missing=lacking))
@@ -265,7 +293,7 @@ class Remote:
         names = [n for n in message.names if n in self.shell.user_ns]
         self.replica.forget(names)  # it asks: so it has them not, whatever we thought
         export = self.replica.export(self.replica.needed(names))
-        parcel = self.ship(export)
+        parcel = self.ship(export, whole=True)  # the cell that waits for it could not have it sent again
         self._offers[export.snapshot.serial] = export
         self.sent_on_demand += sum(export.sent.values())
         self.send(Fetched(id=message.id, snapshot=parcel.snapshot if export.sent else None, stuck=export.stuck), parcel.inline)

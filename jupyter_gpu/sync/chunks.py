@@ -107,9 +107,7 @@ def unpack(
     return (memoryview(b""), found) if snapshot.stream is None else (found[0], found[1:])
 
 
-def _told(
-    ref: BufferRef, told: BufferRef, buffers: Sequence[memoryview], store: ChunkStore, live: delta.Lookup | None
-) -> memoryview:
+def _told(ref: BufferRef, told: BufferRef, buffers: Sequence[memoryview], store: ChunkStore, live: delta.Lookup | None) -> memoryview:
     """The buffer that a delta makes."""
 
     def lookup(name: bytes) -> memoryview | None:
