@@ -21,11 +21,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from ..wire.codec import BytesLike
 from ..wire.errors import SnapshotRefused
-from .pieces import WIDTH, Known, changed, cut, digest, flat, names_of, step_of
+from .pieces import STEPS, WIDTH, Known, changed, cut, digest, flat, names_of, step_of
 
 #: How ``SnapshotRefused.reason`` begins when the sender should start afresh: what it left out is not here any more.
 STALE = "it refers to objects that are no longer here"
@@ -127,7 +128,7 @@ def _edits(out: _Out, before: memoryview, after: memoryview) -> bool:
     dense = np.bincount(index * word // _AREA, minlength=-(-wide * 8 // _AREA)) * (word + 2) >= _AREA
     bounds = np.flatnonzero(np.diff(dense.astype(np.int8))) + 1
     edges = [0, *(bounds * _AREA).tolist(), wide * 8]
-    for start, end in zip(edges, edges[1:]):
+    for start, end in pairwise(edges):
         if end == start:
             continue
         if dense[start // _AREA]:
@@ -362,7 +363,7 @@ class _Reader:
         import numpy as np
 
         word, gap, count = self._unpack(_SCATTER)
-        if word not in (1, 2, 4, 8) or gap not in (1, 2, 4, 8) or count > source.nbytes // word:
+        if word not in STEPS or gap not in STEPS or count > source.nbytes // word:
             raise ValueError("edits that cannot be")
         gaps = np.frombuffer(self._take(count * gap), f"<u{gap}")
         words = np.frombuffer(self._take(count * word), f"<u{word}")
@@ -375,7 +376,7 @@ class _Reader:
 
     def _listed(self, names: list[bytes]) -> list[_Op]:
         _, base, step, count = self._unpack(_LISTED)
-        if step not in (1, 2, 4, 8):
+        if step not in STEPS:
             raise ValueError(f"pieces cannot be cut by {step}")
         listed = self._take(count * WIDTH)
         source, known = self._base(names[base]), self._cut(names[base], step)

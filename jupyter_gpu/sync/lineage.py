@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..wire.codec import BytesLike
-from ..wire.messages import Snapshot
+from ..wire.messages import Offer, Snapshot
 from . import delta
 from .copies import Copies
-from .pieces import PIECE, Known, cut, flat, known, measure, names_of, step_of
+from .pieces import PIECE, STEPS, Known, cut, flat, known, measure, names_of, step_of
 
 #: Buffers that are remembered, over all names; each takes 50 KB at most.
 LIMIT = 4096
@@ -56,8 +56,8 @@ class Question:
     pieces: list[bytes]
 
 
-#: The positions of what the other end lacks, or None: it has not got that buffer.
-Ask = Callable[[Question], "set[int] | None"]
+#: Gives the positions of what the other end lacks.
+Ask = Callable[[Question], set[int]]
 
 
 def spans_of(snapshot: Snapshot, stream: BytesLike) -> list[Span]:
@@ -208,8 +208,16 @@ class Lineage:
             return None
         step = step_of(base.size, new.size)
         pieces = cut(data, step)
-        lacking = ask(Question(base.digest, step, names_of(data, pieces)))
-        return None if lacking is None else delta.encode_from_pieces(base.digest, step, data, pieces, lacking)
+        missing = ask(Question(base.digest, step, names_of(data, pieces)))
+        return delta.encode_from_pieces(base.digest, step, data, pieces, missing)
+
+
+def lacking(old: memoryview | None, offer: Offer) -> list[int]:
+    """Which of the pieces on offer a buffer does not have, if it is cut in the same way; all of them where there is no such buffer."""
+    have: set[bytes] = set()
+    if old is not None and offer.step in STEPS and "numpy" in sys.modules:
+        have.update(names_of(old, cut(old, offer.step)))
+    return [i for i, name in enumerate(offer.digests) if name not in have]
 
 
 def _nearest(size: int, candidates: list[Known]) -> Known | None:

@@ -1,10 +1,12 @@
 """What names a buffer, and where it is cut.
 
 *Fixed pieces* of 64 KiB (of more in a buffer from 128 MiB on, which has a thousand or two of them): a buffer's digest is the digest over
-those of its pieces, which tells two buffers of one size apart piece by piece, at the price of plain xxh3. *Content-defined pieces*: the bytes themselves say where to cut, so that what moved is found again.
-A position is a boundary where a hash of the 32 bytes that end there has its upper bits zero, with a smallest and a largest length:
-A. Muthitacharoen, B. Chen, D. Mazières, "A low-bandwidth network file system", SOSP 2001; the hash is multiplicative here instead of
-Rabin's, for it can be computed for all positions at once.
+those of its pieces, which tells two buffers of one size apart piece by piece, at the price of plain xxh3.
+
+*Content-defined pieces*: the bytes themselves say where to cut, so that what moved is found again. A position is a boundary where a
+hash of the 32 bytes before it is below a limit, with a smallest and a largest length: A. Muthitacharoen, B. Chen, D. Mazières, "A
+low-bandwidth network file system", SOSP 2001. The hash is multiplicative here instead of Rabin's, for it can be computed for all
+positions at once.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ _BETWEEN = 48 << 10
 #: Words of 8 bytes that decide about one position, each with a factor of its own (odd, from the digits of the golden ratio and pi).
 _FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
 _WORD = 8
+#: By how many bytes boundaries may be apart.
+STEPS = (1, 2, 4, 8)
 #: Buffers whose pieces are remembered after they were measured: whoever has the digest in hand need not read the bytes again.
 _REMEMBERED = 256
 #: Words that are looked at in one go: the temporaries stay in the processor's cache.
