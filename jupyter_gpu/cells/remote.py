@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
+
+from msgspec.structs import replace
 
 from ..sync.chunks import ChunkStore, Parcel, pack, unpack
 from ..sync.handles import Handle
@@ -67,7 +70,10 @@ class Remote:
         self.name = name
         self.publisher = publisher
         self.session: Session | None = None
-        self.replica = Replica(shell.user_ns, "client")
+        self._handles: weakref.WeakValueDictionary[str, Handle] = weakref.WeakValueDictionary()  #: key -> those that are in use here
+        self._keys: set[str] = set()  #: of what the kernel keeps for them
+        self._held: list[Handle] = []  #: while a cell runs, what it returns may hold any of them
+        self.replica = Replica(shell.user_ns, "client", handle_of=self._handles.get)
         self.chunks = ChunkStore()
         self.sources = Sources()
         self.comms = Comms(shell, self._forward)
@@ -76,6 +82,8 @@ class Remote:
         self.ended = False
         self.interrupts: Interrupts | None = None
         self.sent_on_demand = 0  #: bytes that the running cell fetched
+        self.on_demand: dict[str, int] = {}  #: name -> bytes, of the same
+        self.said: set[str] = set()  #: warnings that a person has had
         self._offers: dict[int, Export] = {}  #: serial -> what a Fetch was answered with
         self._fetches = 0
         self._busy = threading.Lock()
@@ -245,6 +253,7 @@ class Remote:
             self.take_over(snapshot, buffers)
         except ModuleMissing:
             kept, buffers = self.wait(lambda m, b: (m, b) if isinstance(m, Kept) and m.serial == snapshot.serial else None)
+            self._held += self.meet(kept.handles)
             if kept.snapshot is not None:
                 self.take_over(kept.snapshot, buffers)
             return kept.handles
@@ -268,6 +277,7 @@ class Remote:
         parcel = self.ship(export)
         self._offers[export.snapshot.serial] = export
         self.sent_on_demand += sum(export.sent.values())
+        self.on_demand.update(export.sent)
         self.send(Fetched(id=message.id, snapshot=parcel.snapshot if export.sent else None, stuck=export.stuck), parcel.inline)
 
     def settle_all(self, ok: bool) -> None:
@@ -284,17 +294,45 @@ class Remote:
 
     # ------------------------------------------------------------ handles
 
-    def bind(self, infos: Sequence[HandleInfo]) -> None:
-        """Give the names of values that stayed remote their stand-ins."""
+    def meet(self, infos: Sequence[HandleInfo]) -> list[Handle]:
+        """The stand-ins of values that stayed remote: one for each value, whatever its names. Returned in the order of ``infos``."""
+        found = []
         for info in infos:
-            self.shell.user_ns[info.name] = Handle(info, Fetcher(self, info.name))
+            handle = self._handles.get(info.key)
+            if handle is None:
+                handle = Handle(info, Fetcher(self, info.key or info.name))
+                if info.key:
+                    self._handles[info.key] = handle
+                    self._keys.add(info.key)
+            else:
+                info = replace(info, why=info.why or handle.info.why)
+                handle._info = info if self.shell.user_ns.get(handle.info.name) is not handle else replace(info, name=handle.info.name)
+            found.append(handle)
+        return found
+
+    def hold(self) -> list[str]:
+        """Before a cell: the keys of values that no handle here stands for any more, which the kernel may let go of. The others are
+        held until ``let_go``."""
+        self._held = list(self._handles.values())
+        gone = self._keys - {handle.key for handle in self._held}
+        return sorted(gone)
+
+    def let_go(self, released: Sequence[str]) -> None:
+        """The cell is over, and the kernel has let go of these."""
+        self._held = []
+        self._keys.difference_update(released)
+
+    def bind(self, infos: Sequence[HandleInfo], handles: Sequence[Handle]) -> None:
+        """Give the names of values that stayed remote their stand-ins."""
+        for info, handle in zip(infos, handles):
+            self.shell.user_ns[info.name] = handle
         names = [info.name for info in infos]
         if names:
             self.replica.adopt(names)
             self.known.update(names)
 
     def fetch(self, name: str) -> Any:
-        """The value behind a handle, copied here; the name stays bound to what it is. Raises what says why it cannot come."""
+        """The value behind a handle, by its key, copied here. Raises what says why it cannot come."""
         with self.lock:
             if not self.alive:
                 raise self.lost()
@@ -320,11 +358,15 @@ class Remote:
 
 
 class Fetcher:
-    """What a handle calls, and by which it is known whose it is."""
+    """What a handle calls, and by which it is known whose it is. ``name``: the key of its value."""
 
     def __init__(self, remote: Remote, name: str) -> None:
         self.remote = remote
         self.name = name
+
+    @property
+    def ended(self) -> bool:
+        return not self.remote.alive
 
     def __call__(self) -> Any:
         return self.remote.fetch(self.name)

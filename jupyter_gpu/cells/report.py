@@ -17,6 +17,15 @@ from .tables import human_bytes, human_seconds
 _MUCH = 4 << 20
 
 
+#: Why a value stays that the person asked to stay.
+KEEP = "keep="
+
+
+def stays_remote(why: str) -> str:
+    """A reason as a sentence behind a name."""
+    return f"{why}; `.fetch()` brings a copy" if why.startswith("stays on ") else f"stays remote: {why}"
+
+
 class Report:
     """A context around one cell. ``quiet``: no line at its end; warnings are told all the same."""
 
@@ -32,8 +41,17 @@ class Report:
         self.there = 0
         self.back_seconds = 0.0
         self.stayed: list[HandleInfo] = []  #: what this end could not take for lack of a module
+        # What `%remote last` shows.
+        self.label = ""
+        self.export: Export | None = None
+        self.sources: dict[str, int] = {}
+        self.unsourced: list[str] = []
+        self.on_demand: dict[str, int] = {}
+        self.result: CellDone | None = None
+        self.warnings: list[str] = []  #: all of them, those that were said in an earlier cell too
 
     def __enter__(self) -> Report:
+        self._notebook.last = self
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -43,6 +61,14 @@ class Report:
             self._sink.ended()
 
     # ------------------------------------------------------------ phases
+
+    def exported(self, export: Export, remote: Remote) -> None:
+        """What would go; nothing has gone yet. What pickles and means nothing elsewhere is said once in a session."""
+        self.export = export
+        self.label = remote.label
+        self.warnings = list(export.warnings)
+        self._warnings += [w for w in export.warnings if w not in remote.said]
+        remote.said.update(export.warnings)
 
     def opening(self, remote: Remote) -> None:
         self._opening = perf_counter()
@@ -68,7 +94,6 @@ class Report:
             self._progress = Progress(self._sink)
         if self._progress is not None:
             self._progress.phase(f"sending {human_bytes(size)}")
-        self._warnings += export.warnings
 
     def running(self, parcel: Parcel) -> None:
         if self._progress is not None:
@@ -95,11 +120,15 @@ class Report:
         sink = self._sink or sink_of(self._notebook.shell)
         for warning in dict.fromkeys([*self._warnings, *done.warnings]):
             sink.stream("stderr", f"jupyter-gpu: {warning}\n")
-        stayed = {s.name: s.reason for s in done.stuck} | {info.name: info.why for info in self.stayed}
+        self.label, self.result, self.on_demand = remote.label, done, dict(remote.on_demand)
+        self.warnings += done.warnings
+        shown = f"_{done.execution_count}"  # displayed as what it is
+        stayed = {i.name: i.why for i in done.handles if i.why not in ("", KEEP) and i.name != shown}
+        stayed |= {s.name: s.reason for s in done.stuck} | {info.name: info.why for info in self.stayed}
         if self._quiet and not stayed:
             return
         line = self._line(done, remote)
-        notes = [f"{name} stays remote: {reason}" for name, reason in stayed.items()]
+        notes = [f"{name} {stays_remote(why)}" for name, why in stayed.items()]
         progress, self._progress = self._progress or Progress(sink), None
         progress.finish([line, *notes])
 

@@ -81,6 +81,7 @@ class Cell:
         self.wanted = wanted
         self.report = report
         self.run_id = ""
+        self.released: list[str] = []  #: keys of values of which no handle is left here
         self.ends = float("inf")  #: when timeout= is over
         self.timed_out = False
 
@@ -126,6 +127,7 @@ class Cell:
             names = [*names, *(n for n in remote.known if n in namespace)]  # whatever it evaluates must not meet old values
         needed = remote.replica.needed(dict.fromkeys(names))
         export = remote.replica.export(needed, deleted=[n for n in remote.known if n not in namespace])
+        self.report.exported(export, remote)
         try:
             check_stuck(export, self.names, asked=self.options.sent)
         except JupyterGpuError:
@@ -137,9 +139,11 @@ class Cell:
         remote = self.remote
         self.report.sending(export)
         remote.sent_on_demand = 0
+        remote.on_demand = {}
         sources = remote.sources.changed(export.snapshot.modules)
         parcel = remote.ship(export)
         self.run_id = uuid.uuid4().hex
+        self.released = remote.hold()
         message = RunCell(
             run_id=self.run_id,
             code=self.code,
@@ -151,6 +155,9 @@ class Cell:
             stubs=[] if self.options.sent is not None else stubs_of(self.shell, export),
             out=None if self.options.out is None else list(self.options.out),
             keep=list(self.options.keep),
+            keep_above=self.notebook.keep_above(),
+            held=[] if self.options.sent is None else [n for n in self.names.stores if n in self.shell.user_ns],
+            released=self.released,
             sources={path: len(parcel.inline) + i for i, path in enumerate(sources)},
         )
         self.report.running(parcel)
@@ -240,17 +247,18 @@ class Cell:
         done, remote = outcome.done, self.remote
         began = perf_counter()
         result = ResultCache(self.shell)
-        handles = done.handles
+        infos, handles = done.handles, remote.meet(done.handles)
         if done.snapshot is not None:
             try:
                 stayed = remote.take_what_can(done.snapshot, outcome.buffers)
-                handles = [*handles, *stayed]
+                infos, handles = [*infos, *stayed], [*handles, *remote.meet(stayed)]
                 self.report.stayed += [info for info in stayed if info.name != f"_{done.execution_count}"]
             except JupyterGpuError as error:
                 self._not_taken(done, error)
                 return
-        remote.bind(handles)
-        if any(info.name == f"_{done.execution_count}" for info in handles):
+        remote.bind(infos, handles)
+        remote.let_go(self.released)
+        if any(info.name == f"_{done.execution_count}" for info in infos):
             result.take_handle(f"_{done.execution_count}")
         elif done.has_result:
             result.take()

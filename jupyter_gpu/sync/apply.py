@@ -15,6 +15,7 @@ from ..wire.errors import JupyterGpuError, SnapshotRefused
 from ..wire.messages import Snapshot
 from . import codecs
 from .inplace import CannotUpdate, Undo, made_of, update
+from .kept import KEPT
 from .loading import Unpickler
 from .objects import KnownObjects, StaleToken, Token
 
@@ -37,6 +38,7 @@ class Load:
         self.remote = remote
         self.journal: list[Undo] = []
         self.values: list[Any] = []
+        self.handle_of: Callable[[str], Any] | None = None
         self.lazily = False  #: whether modules are imported when they are first used
         self.memos: list[tuple[int, Any]] = []
         self.skip: dict[int, Any] = {}  #: objects that existed for the pickle only, or have a token of their own
@@ -46,6 +48,8 @@ class Load:
         """The object for a token, with the content that came along taken over."""
         if type(pid) is int:
             return self.objects.get(pid)
+        if pid[0] == KEPT:
+            return self._handle(pid[1])
         kind, token, content = pid
         if kind.endswith("!"):  # plain content, pickled apart
             kind, content = kind[:-1], pickle.loads(content)
@@ -62,6 +66,12 @@ class Load:
             except CannotUpdate:
                 self.replaced.append((live, content))
         return self._put(token, made_of(kind, content), live)
+
+    def _handle(self, key: str) -> Any:
+        handle = self.handle_of(key) if self.handle_of is not None else None
+        if handle is None:
+            raise pickle.UnpicklingError("it holds a value that stayed remote, of which nothing is known here")
+        return handle
 
     def _put(self, token: Token, obj: Any, before: Any) -> Any:
         if before is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from .diagnose import meaningless
 from .fingerprint import Probe
 from .inplace import is_identity_kind
 from .objects import KnownObjects
-from .pickler import Pickler, Reduced, TokenPickler
+from .pickler import Pickler, Reduced, TokenPickler, pickler_for
 
 
 @dataclass
@@ -57,12 +57,14 @@ class Writer:
         reduced: Reduced,
         clean: dict[int, str],
         bare: bool,
+        kept: Mapping[int, str],
     ) -> None:
         self.namespace = namespace
         self.known = known
         self.probes = probes
         self.reduced = reduced
         self.clean = clean
+        self.kept = kept  #: id -> key of what stays here
         self.bare = bare  #: whether the other end imports at once the modules that are values
 
     def fill(self, export: Export) -> None:
@@ -129,9 +131,9 @@ class Writer:
         views = codecs.views_among(a for name in names for a in _arrays_of(self.probes[name]))
         pickler: Pickler
         if self.known.tokens:
-            pickler = TokenPickler(self.namespace, self.reduced, views, self.known, self.clean)
+            pickler = TokenPickler(self.namespace, self.reduced, views, self.known, self.clean, self.kept)
         else:
-            pickler = Pickler(self.namespace, self.reduced, views)
+            pickler = pickler_for(self.namespace, self.reduced, views, self.kept)
         values = [self.namespace[name] for name in names]
         try:
             pickler.dump(values[0] if len(values) == 1 else values)

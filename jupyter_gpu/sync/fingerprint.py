@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import xxhash
@@ -11,7 +11,7 @@ from ..wire.messages import CannotTravel
 from .chunks import digest
 from .codecs import is_long_and_flat
 from .diagnose import find_culprit
-from .pickler import Pickler, Reduced
+from .pickler import Pickler, Reduced, pickler_for
 
 _ATOMS = (int, float, str, bytes, bool, complex, type(None))
 
@@ -61,15 +61,16 @@ class Probe:
         return len(self.stream) + sum(b.nbytes for b in self.buffers)
 
 
-def probe(value: Any, name: str, namespace: dict[str, Any], reduced: Reduced | None = None) -> Probe:
-    """Pickle ``value`` and look at what comes out. Never raises for a value that cannot be pickled: ``stuck`` tells."""
-    pickler = Pickler(namespace, reduced)
+def probe(value: Any, name: str, namespace: dict[str, Any], reduced: Reduced | None = None, kept: Mapping[int, str] | None = None) -> Probe:
+    """Pickle ``value`` and look at what comes out. Never raises for a value that cannot be pickled: ``stuck`` tells. ``kept``: id -> key
+    of values that stay here, and are passed over."""
+    pickler = pickler_for(namespace, reduced, kept=kept)
     try:
         pickler.dump(value)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        return Probe(value, pickler, _culprit(value, name, namespace, error))
+        return Probe(value, pickler, _culprit(value, name, namespace, error, kept))
     return Probe(value, pickler)
 
 
@@ -80,9 +81,9 @@ def fingerprint_of(stream: bytes, digests: Sequence[bytes]) -> bytes:
     return xxhash.xxh3_128_digest(xxhash.xxh3_128_digest(stream) + b"".join(digests))
 
 
-def _culprit(value: Any, name: str, namespace: dict[str, Any], error: BaseException) -> CannotTravel:
+def _culprit(value: Any, name: str, namespace: dict[str, Any], error: BaseException, kept: Mapping[int, str] | None) -> CannotTravel:
     def dumps(part: Any) -> None:
-        Pickler(namespace).dump(part)
+        pickler_for(namespace, kept=kept).dump(part)
 
     cause: BaseException | None = error
     while cause is not None:

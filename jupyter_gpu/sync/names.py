@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from types import CodeType, FunctionType
+from typing import Any
 
 from ..wire.messages import CellNames
 
@@ -60,6 +61,23 @@ def _analyze(source: str) -> CellNames:
 def globals_of(code: CodeType | FunctionType) -> frozenset[str]:
     """Global names that a function's code, nested functions included, loads or rebinds."""
     return _globals_of(code.__code__ if isinstance(code, FunctionType) else code)
+
+
+def globals_within(values: Iterable[Any], namespace: dict[str, Any]) -> list[str]:
+    """Global names that the code of ``values`` may touch, where it was written in the notebook: of functions, and of the classes of
+    objects and of the modules (as torch calls them) inside of these. Nothing is pickled for it."""
+    found: set[str] = set()
+    seen: set[type] = set()
+    for value in values:
+        inner = value.modules() if callable(getattr(type(value), "named_modules", None)) else ()
+        for part in (value, *inner):
+            if isinstance(part, FunctionType) and part.__globals__ is namespace:
+                found |= globals_of(part)
+            for cls in set(type(part).__mro__) - seen:
+                seen.add(cls)
+                functions = [f for f in vars(cls).values() if isinstance(f, FunctionType) and f.__globals__ is namespace]
+                found.update(*map(globals_of, functions))
+    return sorted(found)
 
 
 @lru_cache(maxsize=4096)

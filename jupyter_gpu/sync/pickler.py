@@ -20,11 +20,14 @@ import cloudpickle
 from . import codecs
 from .handles import Handle
 from .inplace import content_of
+from .kept import KEPT
 from .lazy import LazyModule
 from .loading import bound_there, empty_cell, fill_cell, load_code, make_class, make_function, named_module, own_dict, set_class_state
 from .names import globals_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .objects import KnownObjects, Token
 
 #: Bytes up to which a writable buffer stays in the stream: a reference to it would cost more.
@@ -157,6 +160,37 @@ _ROUTES: dict[type, codecs.Route] = {
 }
 
 
+class KeepingPickler(Pickler):
+    """Passes over values that stay at the kernel: in the client's copy of what holds them, their handles take their place.
+
+    ``kept``: id -> key, of ``Kept.keys``."""
+
+    def __init__(self, namespace: dict[str, Any], reduced: Reduced | None, views: dict[int, Any] | None, kept: Mapping[int, str]) -> None:
+        super().__init__(namespace, reduced, views)
+        self._key_of = kept.get
+
+    def persistent_id(self, obj: Any) -> Any:
+        key = self._key_of(id(obj))
+        return None if key is None else (KEPT, key)
+
+
+def pickler_for(
+    namespace: dict[str, Any], reduced: Reduced | None = None, views: dict[int, Any] | None = None, kept: Mapping[int, str] | None = None
+) -> Pickler:
+    """One that knows of no objects at the other end. It looks out for what is kept only where something is: that costs a call for each
+    part of a value."""
+    return KeepingPickler(namespace, reduced, views, kept) if kept else Pickler(namespace, reduced, views)
+
+
+def _first_of(kept: Mapping[int, str], tokens: Mapping[int, Token]) -> Any:
+    key_of, token_of = kept.get, tokens.get
+
+    def find(key: int) -> Any:
+        return token_of(key) if (found := key_of(key)) is None else found
+
+    return find
+
+
 class TokenPickler(Pickler):
     """Refers to objects that both ends have by their tokens. The first time in a stream, the content goes along: the other end
     updates its object there and then, before anything that was pickled after it is rebuilt (a ``__setstate__``, a hash). Should it
@@ -172,9 +206,11 @@ class TokenPickler(Pickler):
         views: dict[int, Any],
         known: KnownObjects,
         clean: dict[int, str],
+        kept: Mapping[int, str] | None = None,
     ) -> None:
         super().__init__(namespace, reduced, views)
-        self._find = known.tokens.get
+        # Keys of what is kept are text, tokens are numbers: one look-up for each part of a value, as if nothing were kept.
+        self._find: Any = _first_of(kept, known.tokens) if kept else known.tokens.get
         self._known = known
         self._clean = clean
         self.told: dict[int, Any] = {}
@@ -182,7 +218,7 @@ class TokenPickler(Pickler):
 
     def persistent_id(self, obj: Any) -> Any:
         token = self._find(id(obj))
-        return None if token is None else self._refer(obj, token)
+        return None if token is None else (KEPT, token) if type(token) is str else self._refer(obj, token)
 
     def _refer(self, obj: Any, token: Token) -> Any:
         if obj is self._whole:
@@ -223,7 +259,7 @@ def _reduce_own_dict(obj: Any) -> Any:
 
 
 def _reduce_handle(handle: Handle) -> Any:
-    return bound_there, (handle.info.name,)
+    return bound_there, (handle.key,)
 
 
 def _reduce_code(code: CodeType) -> Any:

@@ -21,6 +21,7 @@ from .exceptions import dump_exception, load_exception
 from .export import Export, Writer
 from .fingerprint import Probe, fingerprint_of, probe
 from .handles import Handle
+from .kept import Kept
 from .objects import KnownObjects
 from .pickler import Reduced
 
@@ -90,11 +91,21 @@ class Replica:
         deleted(mark) -> list[str]                      what it deleted
 
     And: ``forget(names)``, ``adopt(names)``, ``knows(name)``, ``measure(name)``, ``reset()``, ``prune()``. ``remote_value(name)``
-    gives, at the kernel, the object that a handle of the client stands for (by default what is bound to its name).
+    gives, at the kernel, the object that a handle of the client stands for, by its key (by default what is bound to its name).
+    ``kept`` (at the kernel) is what goes to the client as handles; ``handle_of(key)`` (at the client) gives the handle of such a value.
     """
 
-    def __init__(self, namespace: dict[str, Any], side: str, remote_value: Callable[[str], Any] | None = None) -> None:
+    def __init__(
+        self,
+        namespace: dict[str, Any],
+        side: str,
+        remote_value: Callable[[str], Any] | None = None,
+        kept: Kept | None = None,
+        handle_of: Callable[[str], Any] | None = None,
+    ) -> None:
         self.namespace = namespace
+        self.kept = kept or Kept()
+        self._handle_of = handle_of
         self.side = side
         self._peer = "kernel" if side == "client" else "client"
         self._remote = remote_value or self._bound
@@ -146,7 +157,7 @@ class Replica:
             if changed:
                 clean = {id(self.namespace[n]): n for n in export.unchanged}
                 bare = self.side == "client"  # the notebook's end imports a module when it is used
-                Writer(self.namespace, self.objects, changed, self._reduced, clean, bare).fill(export)
+                Writer(self.namespace, self.objects, changed, self._reduced, clean, bare, self.kept.keys).fill(export)
         self._end_sync()
         return export
 
@@ -216,8 +227,10 @@ class Replica:
         with _no_collection():
             load = applying.Load(self.namespace, self.objects, self._remote)
             load.lazily = self.side == "client"
+            load.handle_of = self._handle_of
             applying.take_over(load, snapshot, stream, list(buffers))
-            self.objects.learn(self._peer, snapshot.serial, load.memos, load.skip)
+            # What is kept has a handle at the client, and no copy that could be told apart by a token.
+            self.objects.learn(self._peer, snapshot.serial, load.memos, {*load.skip, *self.kept.keys})
             del load  # what it holds counts as in use
             for name in snapshot.names:
                 self._set_baseline(name)
@@ -256,11 +269,11 @@ class Replica:
         value = self.namespace[name]
         found = self._probes.get(name)
         if found is None or found.value is not value:
-            found = self._probes[name] = probe(value, name, self.namespace, self._reduced)
+            found = self._probes[name] = probe(value, name, self.namespace, self._reduced, self.kept.keys)
         return found
 
     def _set_baseline(self, name: str) -> None:
-        self._baseline[name] = probe(self.namespace[name], name, self.namespace).fingerprint
+        self._baseline[name] = probe(self.namespace[name], name, self.namespace, kept=self.kept.keys).fingerprint
         self._roots[name] = id(self.namespace[name])
 
     def _end_sync(self) -> None:

@@ -227,7 +227,13 @@ class RunCell(Message):
     stubs: list[str] = []  #: names that exist at the client, were not sent and may be fetched
     out: list[str] | None = None  #: None: all that changed
     keep: list[str] = []
+    keep_above: int = -1  #: bytes beyond which a value that is new to the client stays; -1: none stays for its size
+    held: list[str] = []  #: names that the client has, beside those of the snapshot and ``stubs``
+    released: list[str] = []  #: keys of values of which the client has no handle any more
     sources: dict[str, int] = {}  #: relative path of a local .py file -> position of its source among the buffers
+    unsourced: list[str] = []  #: relative paths of those that are gone at the client
+    imports: dict[str, str] = {}  #: top-level module that the code imports -> its version at the client ("": unknown, or none)
+    needs: list[str] = []  #: those of ``imports`` without which the code would fail at once
 
 
 class CellDone(Message):

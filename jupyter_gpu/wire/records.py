@@ -121,6 +121,7 @@ class HandleInfo(Record):
     device: str = ""
     size: int = -1  #: bytes; -1: unknown
     why: str = ""  #: "keep=", or why it could not come back
+    key: str = ""  #: of the value at its kernel, whatever its names; the same for two handles: they are one
 
 
 class CellNames(Record):

@@ -42,7 +42,7 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> Sink:
 
 
 def remote(session: Any = "there", label: str = "H100", on_demand: int = 0) -> Any:
-    return SimpleNamespace(session=session, label=label, sent_on_demand=on_demand)
+    return SimpleNamespace(session=session, label=label, sent_on_demand=on_demand, on_demand={}, said=set())
 
 
 def make(quiet: bool = False) -> Report:
@@ -101,7 +101,7 @@ def test_quiet_says_nothing_but_what_must_be_known(sink: Sink) -> None:
 def test_each_warning_once_and_before_the_line(sink: Sink) -> None:
     with make() as report:
         report.opening(remote())
-        report.sending(Export(snapshot=Snapshot(serial=1), warnings=["one", "two"]))
+        report.exported(Export(snapshot=Snapshot(serial=1), warnings=["one", "two"]), remote())
         report.warn("one")
         report.done(done(warnings=["two", "three"]), remote())
     assert [text for _, text in sink.streams] == ["jupyter-gpu: one\n", "jupyter-gpu: two\n", "jupyter-gpu: three\n"]

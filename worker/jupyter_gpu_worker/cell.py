@@ -15,6 +15,7 @@ from typing import Any
 
 from jupyter_gpu.sync.chunks import INLINE, ChunkStore, digest, pack, unpack
 from jupyter_gpu.sync.exceptions import dump_exception
+from jupyter_gpu.sync.kept import Kept
 from jupyter_gpu.sync.modules import install_sources
 from jupyter_gpu.sync.replica import Export, Mark, Replica
 from jupyter_gpu.wire.codec import encode
@@ -28,12 +29,12 @@ from jupyter_gpu.wire.messages import (
     Chunk,
     Fetch,
     Fetched,
-    Kept,
     Offer,
     RemoteError,
     RunCell,
     Want,
 )
+from jupyter_gpu.wire.messages import Kept as KeptBack
 
 from .backstop import FetchingBuiltins, Shelf
 from .kernel import WorkerKernel, dispatch, failed_reply, interrupted_reply
@@ -47,9 +48,9 @@ class CellRunner:
     def __init__(self, kernel: WorkerKernel) -> None:
         self.kernel = kernel
         self.shell = kernel.shell
-        self.kept: dict[str, Any] = {}  #: what handles of the client stand for
+        self.kept = Kept()  #: what handles of the client stand for
         self.namespace: dict[str, Any] = self.shell.user_ns
-        self.replica = Replica(self.namespace, "kernel", self.remote_value)
+        self.replica = Replica(self.namespace, "kernel", self.remote_value, self.kept)
         self.store = ChunkStore()
         self.builtins = FetchingBuiltins(self.fetch)
         self.stubs: frozenset[str] = frozenset()  #: names that the client has, and that may be fetched
@@ -106,7 +107,7 @@ class CellRunner:
     def _send_less(self, cell: RunCell, export: Export, missing: set[str]) -> None:
         outgoing = Outgoing(self, cell, self.replica.mark())
         outgoing.without(export, missing)
-        self.kernel.tell(Kept(serial=export.snapshot.serial, snapshot=outgoing.snapshot, handles=outgoing.handles), outgoing.buffers)
+        self.kernel.tell(KeptBack(serial=export.snapshot.serial, snapshot=outgoing.snapshot, handles=outgoing.handles), outgoing.buffers)
 
     def assign(self, message: AnyMessage) -> None:
         """The worker belongs to a session: its hardware and its folder, before any code runs."""
@@ -120,9 +121,10 @@ class CellRunner:
             except OSError as error:
                 self.kernel.log.warning("cannot change to %s: %s", message.cwd, error)
 
-    def remote_value(self, name: str) -> Any:
+    def remote_value(self, key: str) -> Any:
         """What a handle of the client stands for."""
-        return self.kept[name] if name in self.kept else self.namespace[name]
+        key = self.kept.names.get(key, key)
+        return self.kept.values[key] if key in self.kept.values else self.namespace[key]
 
     # ------------------------------------------------------------ a cell
 
@@ -132,6 +134,7 @@ class CellRunner:
         try:
             if message.sources:
                 install_sources({path: bytes(buffers[i]) for path, i in message.sources.items()}, self._source_folder())
+            self.kept.release(message.released)
             if message.snapshot is not None:
                 warnings = self.replica.check(message.snapshot)
                 self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store))
@@ -156,7 +159,7 @@ class CellRunner:
     def _unread(self, message: RunCell) -> list[str]:
         """Names that the cell binds without reading them, and of which the client may have another value by now."""
         sent = message.snapshot.names if message.snapshot is not None else ()
-        read = {*message.names.loads, *sent, *self.kept}
+        read = {*message.names.loads, *sent, *self.kept.names}
         return [n for n in message.names.stores if n not in read and self.replica.knows(n)]
 
     def _source_folder(self) -> Path:
@@ -277,12 +280,15 @@ class CellRunner:
 
     def give(self, message: Fetch) -> None:
         """The client wants values: of handles, or of names that it could not take over."""
-        values = {n: self.remote_value(n) for n in message.names if n in self.kept or n in self.namespace}
+        values = {n: self.remote_value(n) for n in message.names if n in self.kept.values or n in self.kept.names or n in self.namespace}
         shadowed = {n: self.namespace[n] for n in values if n in self.namespace}
         self.namespace.update(values)
         try:
-            export = self.replica.export(values, only_changed=False)
+            with self.kept.aside():
+                export = self.replica.export(values, only_changed=False)
         finally:
+            for each in values.keys() - shadowed.keys():
+                del self.namespace[each]
             self.namespace.update(shadowed)
         parcel = pack(export)
         for name, data in parcel.chunks.items():
