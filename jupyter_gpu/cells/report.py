@@ -11,6 +11,7 @@ from ..wire.messages import CellDone, HandleInfo, SessionInfo
 from .progress import Progress
 from .remote import Remote
 from .sinks import Sink, sink_of
+from .sources import Changed
 from .tables import human_bytes, human_seconds
 
 #: Bytes of variables beyond which sending them is a phase of its own.
@@ -94,6 +95,13 @@ class Report:
             self._progress = Progress(self._sink)
         if self._progress is not None:
             self._progress.phase(f"sending {human_bytes(size)}")
+
+    def sourced(self, changed: Changed) -> None:
+        """What of the person's own files goes along."""
+        self.sources = {path: len(source) for path, source in changed.files.items()}
+        self.unsourced = changed.gone
+        self.warnings += changed.notes
+        self._warnings += changed.notes
 
     def running(self, parcel: Parcel) -> None:
         if self._progress is not None:

@@ -12,10 +12,13 @@ from typing import Any
 
 from ..sync.apply import STALE
 from ..sync.exceptions import load_exception
+from ..sync.modules import is_foreign, version_of
 from ..sync.names import analyze
+from ..sync.names import imports as imports_of
 from ..sync.replica import Export
 from ..wire.errors import CellTimeout, JupyterGpuError, WireError, WorkerError, from_record
 from ..wire.messages import AnyMessage, BufferRef, CellDone, CellNames, RunCell
+from ..wire.records import CellTerms
 from . import stdin
 from .failures import local_exception, show_once
 from .interrupts import Interrupts
@@ -140,7 +143,11 @@ class Cell:
         self.report.sending(export)
         remote.sent_on_demand = 0
         remote.on_demand = {}
-        sources = remote.sources.changed(export.snapshot.modules)
+        imports = imports_of(self.code)
+        changed = remote.sources.changed([*imports.all, *export.snapshot.modules, *export.imports])
+        self.report.sourced(changed)
+        sources = changed.files
+        foreign = {n: version_of(n) for n in imports.all if is_foreign(n) and not remote.sources.is_local(n)}
         parcel = remote.ship(export)
         self.run_id = uuid.uuid4().hex
         self.released = remote.hold()
@@ -155,9 +162,14 @@ class Cell:
             stubs=[] if self.options.sent is not None else stubs_of(self.shell, export),
             out=None if self.options.out is None else list(self.options.out),
             keep=list(self.options.keep),
-            keep_above=self.notebook.keep_above(),
-            held=[] if self.options.sent is None else [n for n in self.names.stores if n in self.shell.user_ns],
-            released=self.released,
+            terms=CellTerms(
+                keep_above=self.notebook.keep_above(),
+                held=[] if self.options.sent is None else [n for n in self.names.stores if n in self.shell.user_ns],
+                released=self.released,
+                imports=foreign,
+                needs=[n for n in imports.certain if n in foreign],
+                unsourced=changed.gone,
+            ),
             sources={path: len(parcel.inline) + i for i, path in enumerate(sources)},
         )
         self.report.running(parcel)

@@ -30,6 +30,7 @@ class Export:
     warnings: list[str] = field(default_factory=list)
     fingerprints: dict[str, bytes] = field(default_factory=dict)
     modules: dict[str, set[str]] = field(default_factory=dict)  #: name -> top-level modules without which it cannot be rebuilt
+    imports: set[str] = field(default_factory=set)  #: modules that functions import when they run
     memo: list[tuple[int, Any]] = field(default_factory=list)
     skip: set[int] = field(default_factory=set)  #: ids in ``memo`` that have a token already, or are nobody's
 
@@ -89,6 +90,7 @@ class Writer:
         for name, found in probes.items():
             needed = found.modules | found.bare_modules if self.bare else found.modules
             export.modules[name] = {m.partition(".")[0] for m in needed}
+            export.imports |= found.imports
             export.warnings += meaningless(self.namespace[name], name)
         export.snapshot = Snapshot(
             serial=export.snapshot.serial,

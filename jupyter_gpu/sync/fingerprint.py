@@ -28,6 +28,7 @@ class Probe:
         self.stuck = stuck
         self.globals_seen = pickler.globals_seen
         self.modules = pickler.modules
+        self.imports = pickler.imports
         self.bare_modules = pickler.bare_modules
         self.private = pickler.private
         self.stream = b""

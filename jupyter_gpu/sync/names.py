@@ -16,6 +16,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from ..wire.messages import CellNames
+from .imports import NOTHING, Imports, imports_of_cell
 
 _LOADS = frozenset({"LOAD_NAME", "LOAD_GLOBAL", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_GLOBALS"})
 _STORES = frozenset({"STORE_NAME", "STORE_GLOBAL"})
@@ -47,15 +48,37 @@ def analyze(source: str, transform: Callable[[str], str] | None = None) -> CellN
     return _analyze(source) if transform is None else _collect(transform(source))
 
 
+def imports(source: str) -> Imports:
+    """The modules that a cell imports, top-level names; ``source`` is what the person wrote."""
+    return _imports(source) if "import" in source else NOTHING
+
+
+@lru_cache(maxsize=256)
+def _imports(source: str) -> Imports:
+    return imports_of_cell(_python_of(source), _python_of_magics)
+
+
 @lru_cache(maxsize=256)
 def _analyze(source: str) -> CellNames:
+    return _collect(_python_of(source))
+
+
+@lru_cache(maxsize=16)
+def _python_of(source: str) -> str:
     from IPython.core.inputtransformer2 import TransformerManager
 
     try:
-        python = TransformerManager().transform_cell(source)
+        return str(TransformerManager().transform_cell(source))
     except SyntaxError:
-        return CellNames()
-    return _collect(python)
+        return ""
+
+
+def _python_of_magics(python: str) -> Iterator[str]:
+    for method, arguments in _magic_calls(python):
+        if method == "run_cell_magic" and len(arguments) == 3 and arguments[0] in _PYTHON_CELL_MAGICS:
+            yield _python_of(arguments[2])
+        elif method == "run_line_magic" and len(arguments) == 2 and arguments[0] in _PYTHON_LINE_MAGICS:
+            yield _python_of(_without_options(arguments[1]))
 
 
 def globals_of(code: CodeType | FunctionType) -> frozenset[str]:

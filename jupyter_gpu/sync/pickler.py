@@ -19,6 +19,7 @@ import cloudpickle
 
 from . import codecs
 from .handles import Handle
+from .imports import imports_in
 from .inplace import content_of
 from .kept import KEPT
 from .lazy import LazyModule
@@ -53,6 +54,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         super().__init__(self.file, protocol=5, buffer_callback=partial(self._take_buffer, self.buffers))
         self.namespace = namespace
         self.globals_seen: set[str] = set()
+        self.imports: set[str] = set()  #: modules that the notebook's functions import when they run
         self.modules: set[str] = set()
         self.bare_modules: set[str] = set()
         self.reduced: Reduced = {} if reduced is None else reduced
@@ -86,6 +88,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def _reduce_function(self, obj: FunctionType) -> Any:
         if obj.__globals__ is self.namespace:
             self.globals_seen |= globals_of(obj)
+            self.imports |= imports_in(obj.__code__)
             return _reduce_function(obj)
         self.modules.add(obj.__module__ or "")
         return super().reducer_override(obj)

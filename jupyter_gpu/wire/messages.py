@@ -23,6 +23,7 @@ from .records import (
     BufferRef,
     CannotTravel,
     CellNames,
+    CellTerms,
     ErrorRecord,
     Gpu,
     HandleInfo,
@@ -184,8 +185,7 @@ class WorkerFailed(Message):
 
 
 class Interrupt(Message):
-    """SIGINT to the kernel's process group. With a ``run_id`` it hits that cell alone, even if it overtakes it on its way, or comes when
-    the next one runs already."""
+    """SIGINT to the kernel's process group; with a ``run_id``, to that cell alone, even if it overtakes it or comes when it is over."""
 
     run_id: str = ""
 
@@ -227,13 +227,8 @@ class RunCell(Message):
     stubs: list[str] = []  #: names that exist at the client, were not sent and may be fetched
     out: list[str] | None = None  #: None: all that changed
     keep: list[str] = []
-    keep_above: int = -1  #: bytes beyond which a value that is new to the client stays; -1: none stays for its size
-    held: list[str] = []  #: names that the client has, beside those of the snapshot and ``stubs``
-    released: list[str] = []  #: keys of values of which the client has no handle any more
+    terms: CellTerms = CellTerms()
     sources: dict[str, int] = {}  #: relative path of a local .py file -> position of its source among the buffers
-    unsourced: list[str] = []  #: relative paths of those that are gone at the client
-    imports: dict[str, str] = {}  #: top-level module that the code imports -> its version at the client ("": unknown, or none)
-    needs: list[str] = []  #: those of ``imports`` without which the code would fail at once
 
 
 class CellDone(Message):

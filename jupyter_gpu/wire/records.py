@@ -133,6 +133,17 @@ class CellNames(Record):
     star: bool = False  #: import *, exec, eval, magics: more names may be touched than these
 
 
+class CellTerms(Record):
+    """What a cell's run keeps to, beside its names."""
+
+    keep_above: int = -1  #: bytes beyond which a value that is new to the client stays; -1: none stays for its size
+    held: list[str] = []  #: names that the client has, beside those of the snapshot and the stubs
+    released: list[str] = []  #: keys of values of which the client has no handle any more
+    imports: dict[str, str] = {}  #: top-level module that the code imports -> its version at the client ("": unknown, or none)
+    needs: list[str] = []  #: those of ``imports`` without which the code would fail at once
+    unsourced: list[str] = []  #: relative paths of local .py files that are gone at the client
+
+
 class RemoteError(Record):
     """User code failed. ``traceback`` is what IPython would have printed, line by line, with ANSI colours."""
 

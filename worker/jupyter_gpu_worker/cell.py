@@ -16,7 +16,8 @@ from typing import Any
 from jupyter_gpu.sync.chunks import INLINE, ChunkStore, digest, pack, unpack
 from jupyter_gpu.sync.exceptions import dump_exception
 from jupyter_gpu.sync.kept import Kept
-from jupyter_gpu.sync.modules import install_sources
+from jupyter_gpu.sync.modules import check_imports, missing
+from jupyter_gpu.sync.reloading import install
 from jupyter_gpu.sync.replica import Export, Mark, Replica
 from jupyter_gpu.wire.codec import encode
 from jupyter_gpu.wire.errors import InternalError, JupyterGpuError
@@ -57,6 +58,8 @@ class CellRunner:
         self.shelf = Shelf(self.namespace, [])
         self.pending: dict[int, tuple[Export, RunCell | None]] = {}  #: serial -> what the client has not answered to, of which cell
         self.fetches = 0
+        self.imports: dict[str, str] = {}  #: module that cells import, and that is here -> version at the client
+        self.said: set[str] = set()  #: about modules; once in a session is enough
         kernel.shell_stream.on_reply = self._reply
         self.reply: dict[str, Any] | None = None
 
@@ -132,11 +135,9 @@ class CellRunner:
         began = time.perf_counter()
         warnings: list[str] = []
         try:
-            if message.sources:
-                install_sources({path: bytes(buffers[i]) for path, i in message.sources.items()}, self._source_folder())
-            self.kept.release(message.released)
+            self.kept.release(message.terms.released)
+            warnings = self._modules(message, buffers)
             if message.snapshot is not None:
-                warnings = self.replica.check(message.snapshot)
                 self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store))
         except JupyterGpuError as error:
             self.kernel.tell(
@@ -155,6 +156,25 @@ class CellRunner:
         finally:
             self.replica.forget(self.shelf.put_back())
         self._finish(message, mark, began, applied, warnings)
+
+    def _modules(self, message: RunCell, buffers: Sequence[memoryview]) -> list[str]:
+        """Take the sources that came, and look whether what the cell imports and its variables need is here. Raises ``ModuleMissing``;
+        returns what is worth a word, and was not said before."""
+        said = []
+        if message.sources or message.terms.unsourced:
+            sources = {path: bytes(buffers[i]) for path, i in message.sources.items()}
+            for name in install(sources, message.terms.unsourced, self._source_folder()):
+                self.said.discard(name)  # edited again, and wrong again
+                said.append(name)
+        if message.terms.imports:
+            unchecked = {n: v for n, v in message.terms.imports.items() if self.imports.get(n) != v}
+            said += check_imports(unchecked, [n for n in message.terms.needs if n in unchecked])
+            self.imports.update({n: v for n, v in unchecked.items() if n not in missing([n])})
+        if message.snapshot is not None:
+            said += self.replica.check(message.snapshot)
+        fresh = [text for text in said if text not in self.said]
+        self.said.update(fresh)
+        return fresh
 
     def _unread(self, message: RunCell) -> list[str]:
         """Names that the cell binds without reading them, and of which the client may have another value by now."""

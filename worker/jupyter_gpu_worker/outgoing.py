@@ -82,7 +82,7 @@ class Outgoing:
                 kept.by_value(value, name)
             elif kept.stays(name, value) or not self._is_new(name, value):
                 continue
-            elif why := why_it_stays(value, message.keep_above):
+            elif why := why_it_stays(value, message.terms.keep_above):
                 if message.out is None:
                     self.why[kept.keep(value, name)] = why
                 else:
@@ -92,7 +92,7 @@ class Outgoing:
     def _is_new(self, name: str, value: Any) -> bool:
         """Whether the notebook has neither the name, other than for a handle, nor the object."""
         runner, message = self.runner, self.message
-        known = runner.replica.knows(name) or name in message.stubs or name in message.held
+        known = runner.replica.knows(name) or name in message.stubs or name in message.terms.held
         if known and name not in runner.kept.names:
             return False
         objects = runner.replica.objects
@@ -130,10 +130,10 @@ class Outgoing:
 
     def _too_large(self, name: str, value: Any) -> str:
         """The size as it would travel is known by now: it may be more than an estimate saw."""
-        if self.message.keep_above <= 0 or not self._is_new(name, value):
+        if self.message.terms.keep_above <= 0 or not self._is_new(name, value):
             return ""
         size, stuck = self.runner.replica.measure(name)
-        return "" if stuck is not None else why_its_size_stays(size, self.message.keep_above)
+        return "" if stuck is not None else why_its_size_stays(size, self.message.terms.keep_above)
 
     def _keep(self, name: str, why: str) -> None:
         value = self.runner.namespace[name]
@@ -179,7 +179,7 @@ class Outgoing:
 
     def _why_not_shown(self, value: Any, there: bool) -> str:
         """Why a displayed value stays. ``there``: it goes, or is there, under a name of its own."""
-        limit = min(RESULT_LIMIT, self.message.keep_above) if self.message.keep_above > 0 else RESULT_LIMIT
+        limit = min(RESULT_LIMIT, self.message.terms.keep_above) if self.message.terms.keep_above > 0 else RESULT_LIMIT
         if not there:
             if isinstance(value, CODE):
                 pass
