@@ -71,6 +71,10 @@ class Notebook:
             self._config = seen, load(getattr(self.shell, "config", None))
         return self._config[1]
 
+    def shares_files(self) -> bool:
+        """Whether workers run on this machine, for this person: paths mean the same there."""
+        return self._gateway is None or self._gateway.welcome.own
+
     def keep_above(self) -> int:
         """Bytes beyond which a new result stays on its worker; -1: none does for its size."""
         return self.config().keep_above_bytes()

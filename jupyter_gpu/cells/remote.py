@@ -38,7 +38,10 @@ from .comms import KINDS, Comms
 from .envelope import Envelope
 from .interrupts import Interrupts
 from .outputs import Publisher
+from .progress import Progress
+from .sinks import sink_of
 from .sources import Sources
+from .tables import human_bytes
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -336,15 +339,19 @@ class Remote:
         with self.lock:
             if not self.alive:
                 raise self.lost()
-            self._fetches += 1
-            wanted = self._fetches
-            self.send(Fetch(id=wanted, names=[name]))
-            reply, buffers = self.wait(lambda m, b: (m, b) if isinstance(m, Fetched) and m.id == wanted else None)
+            shown = handle.info.name if (handle := self._handles.get(name)) is not None else name
+            progress = Progress(sink_of(self.shell))
+            progress.phase(f"{self.label}: bringing {shown}" + (f" ({human_bytes(handle.size)})" if handle and handle.size > 0 else ""))
+            try:
+                reply, buffers = self._fetched(name)
+            finally:
+                progress.finish([])
             if reply.snapshot is None:
                 why = reply.stuck[0] if reply.stuck else None
                 if why is not None:
-                    raise ValueCannotTravel(name=name, path=why.path, type=why.type, reason=why.reason)
-                raise SnapshotRefused(reason=f"the worker has no {name!r} any more")
+                    path = shown + why.path.removeprefix(name)
+                    raise ValueCannotTravel(name=shown, path=path, type=why.type, reason=why.reason)
+                raise SnapshotRefused(reason=f"the worker has no {shown!r} any more")
             namespace, missing = self.shell.user_ns, object()
             before = namespace.get(name, missing)
             self.take_over(reply.snapshot, buffers)
@@ -355,6 +362,12 @@ class Remote:
                 namespace[name] = before
             self.replica.forget([name])
             return value
+
+    def _fetched(self, name: str) -> tuple[Fetched, list[memoryview]]:
+        self._fetches += 1
+        wanted = self._fetches
+        self.send(Fetch(id=wanted, names=[name]))
+        return self.wait(lambda m, b: (m, b) if isinstance(m, Fetched) and m.id == wanted else None)
 
 
 class Fetcher:

@@ -130,6 +130,8 @@ class Report:
             sink.stream("stderr", f"jupyter-gpu: {warning}\n")
         self.label, self.result, self.on_demand = remote.label, done, dict(remote.on_demand)
         self.warnings += done.warnings
+        if self.export is not None and self.export.places and not self._notebook.shares_files():
+            self._say_places(self.export.places, remote)
         shown = f"_{done.execution_count}"  # displayed as what it is
         stayed = {i.name: i.why for i in done.handles if i.why not in ("", KEEP) and i.name != shown}
         stayed |= {s.name: s.reason for s in done.stuck} | {info.name: info.why for info in self.stayed}
@@ -139,6 +141,14 @@ class Report:
         notes = [f"{name} {stays_remote(why)}" for name, why in stayed.items()]
         progress, self._progress = self._progress or Progress(sink), None
         progress.finish([line, *notes])
+
+    def _say_places(self, places: list[str], remote: Remote) -> None:
+        """Paths that mean something here: one line for all of them, the first time."""
+        self.warnings += places
+        if places[0] not in remote.said:
+            remote.said.update(places)
+            more = f" (and {len(places) - 1} more, see `%remote last`)" if len(places) > 1 else ""
+            self.say(f"{places[0]}{more}: the worker looks for it in its own files")
 
     def _line(self, done: CellDone, remote: Remote) -> str:
         parts = [remote.label]

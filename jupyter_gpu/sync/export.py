@@ -30,6 +30,7 @@ class Export:
     warnings: list[str] = field(default_factory=list)
     fingerprints: dict[str, bytes] = field(default_factory=dict)
     modules: dict[str, set[str]] = field(default_factory=dict)  #: name -> top-level modules without which it cannot be rebuilt
+    places: list[str] = field(default_factory=list)  #: paths of this machine, as sentences: no news where files are shared
     imports: set[str] = field(default_factory=set)  #: modules that functions import when they run
     memo: list[tuple[int, Any]] = field(default_factory=list)
     skip: set[int] = field(default_factory=set)  #: ids in ``memo`` that have a token already, or are nobody's
@@ -91,7 +92,10 @@ class Writer:
             needed = found.modules | found.bare_modules if self.bare else found.modules
             export.modules[name] = {m.partition(".")[0] for m in needed}
             export.imports |= found.imports
-            export.warnings += meaningless(self.namespace[name], name)
+            if found.notes:
+                warnings, places = meaningless(found.notes, self.namespace[name], name)
+                export.warnings += warnings
+                export.places += places
         export.snapshot = Snapshot(
             serial=export.snapshot.serial,
             names=[name for part in parts for name in part.names],

@@ -29,6 +29,7 @@ class Probe:
         self.globals_seen = pickler.globals_seen
         self.modules = pickler.modules
         self.imports = pickler.imports
+        self.notes = pickler.notes
         self.bare_modules = pickler.bare_modules
         self.private = pickler.private
         self.stream = b""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from . import codecs
+from .elsewhere import Environment, reduce_environment, why_elsewhere
 from .handles import Handle
 from .imports import imports_in
 from .inplace import content_of
@@ -54,6 +55,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         super().__init__(self.file, protocol=5, buffer_callback=partial(self._take_buffer, self.buffers))
         self.namespace = namespace
         self.globals_seen: set[str] = set()
+        self.notes: list[tuple[Any, str]] = []  #: what means nothing elsewhere, and why
         self.imports: set[str] = set()  #: modules that the notebook's functions import when they run
         self.modules: set[str] = set()
         self.bare_modules: set[str] = set()
@@ -130,7 +132,20 @@ Reduced = dict[int, tuple[Any, Any]]
 
 
 def _route_of(kind: type, pickler: Pickler) -> codecs.Route | None:
-    """Who reduces instances of ``kind``; None: pickle itself."""
+    """Who reduces instances of ``kind``; None: pickle itself. Asked once for each kind: what means nothing elsewhere is noted at no cost
+    for anything else."""
+    route = _reducer_of(kind, pickler)
+    if issubclass(kind, type) or not (why := why_elsewhere(kind)):
+        return route
+
+    def noting(pickler: Pickler, obj: Any) -> Any:
+        pickler.notes.append((obj, why))
+        return NotImplemented if route is None else route(pickler, obj)
+
+    return noting
+
+
+def _reducer_of(kind: type, pickler: Pickler) -> codecs.Route | None:
     if (own := _ROUTES.get(kind)) is not None:
         return own
     if issubclass(kind, type):
@@ -159,6 +174,7 @@ _ROUTES: dict[type, codecs.Route] = {
     BuiltinFunctionType: Pickler._reduce_builtin,
     CellType: lambda _, cell: _reduce_cell(cell),
     CodeType: lambda _, code: _reduce_code(code),
+    Environment: lambda _, environment: reduce_environment(environment),
     Handle: lambda _, handle: _reduce_handle(handle),
 }
 

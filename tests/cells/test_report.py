@@ -46,7 +46,7 @@ def remote(session: Any = "there", label: str = "H100", on_demand: int = 0) -> A
 
 
 def make(quiet: bool = False) -> Report:
-    return Report(SimpleNamespace(shell=None), quiet)
+    return Report(SimpleNamespace(shell=None, shares_files=lambda: True), quiet)
 
 
 def done(seconds: float = 2.1, **more: Any) -> CellDone:

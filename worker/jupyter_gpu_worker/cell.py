@@ -41,6 +41,7 @@ from .backstop import FetchingBuiltins, Shelf
 from .kernel import WorkerKernel, dispatch, failed_reply, interrupted_reply
 from .outgoing import Outgoing
 from .pipe import BUSY, IDLE
+from .state import State, restore, save
 
 
 class CellRunner:
@@ -128,6 +129,14 @@ class CellRunner:
         """What a handle of the client stands for."""
         key = self.kept.names.get(key, key)
         return self.kept.values[key] if key in self.kept.values else self.namespace[key]
+
+    def export_state(self) -> State:
+        """All variables and all that handles stand for, as one snapshot."""
+        return save(self.namespace, self.kept)
+
+    def import_state(self, state: State) -> None:
+        """Go on with another kernel's: the client's handles mean the same here."""
+        restore(state, self.namespace, self.kept)
 
     # ------------------------------------------------------------ a cell
 
