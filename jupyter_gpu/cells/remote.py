@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
-
-from msgspec.structs import replace
 
 from ..sync.chunks import ChunkStore, Parcel, pack, unpack
 from ..sync.handles import Handle
@@ -36,6 +34,7 @@ from ..wire.messages import (
 from . import stdin
 from .comms import KINDS, Comms
 from .envelope import Envelope
+from .held import Held
 from .interrupts import Interrupts
 from .outputs import Publisher
 from .progress import Progress
@@ -73,10 +72,8 @@ class Remote:
         self.name = name
         self.publisher = publisher
         self.session: Session | None = None
-        self._handles: weakref.WeakValueDictionary[str, Handle] = weakref.WeakValueDictionary()  #: key -> those that are in use here
-        self._keys: set[str] = set()  #: of what the kernel keeps for them
-        self._held: list[Handle] = []  #: while a cell runs, what it returns may hold any of them
-        self.replica = Replica(shell.user_ns, "client", handle_of=self._handles.get)
+        self.held = Held(shell.user_ns, partial(Fetcher, self))
+        self.replica = Replica(shell.user_ns, "client", handle_of=self.held.of)
         self.chunks = ChunkStore()
         self.sources = Sources()
         self.comms = Comms(shell, self._forward)
@@ -256,7 +253,7 @@ class Remote:
             self.take_over(snapshot, buffers)
         except ModuleMissing:
             kept, buffers = self.wait(lambda m, b: (m, b) if isinstance(m, Kept) and m.serial == snapshot.serial else None)
-            self._held += self.meet(kept.handles)
+            self.held.keep(self.held.meet(kept.handles))
             if kept.snapshot is not None:
                 self.take_over(kept.snapshot, buffers)
             return kept.handles
@@ -297,34 +294,6 @@ class Remote:
 
     # ------------------------------------------------------------ handles
 
-    def meet(self, infos: Sequence[HandleInfo]) -> list[Handle]:
-        """The stand-ins of values that stayed remote: one for each value, whatever its names. Returned in the order of ``infos``."""
-        found = []
-        for info in infos:
-            handle = self._handles.get(info.key)
-            if handle is None:
-                handle = Handle(info, Fetcher(self, info.key or info.name))
-                if info.key:
-                    self._handles[info.key] = handle
-                    self._keys.add(info.key)
-            else:
-                info = replace(info, why=info.why or handle.info.why)
-                handle._info = info if self.shell.user_ns.get(handle.info.name) is not handle else replace(info, name=handle.info.name)
-            found.append(handle)
-        return found
-
-    def hold(self) -> list[str]:
-        """Before a cell: the keys of values that no handle here stands for any more, which the kernel may let go of. The others are
-        held until ``let_go``."""
-        self._held = list(self._handles.values())
-        gone = self._keys - {handle.key for handle in self._held}
-        return sorted(gone)
-
-    def let_go(self, released: Sequence[str]) -> None:
-        """The cell is over, and the kernel has let go of these."""
-        self._held = []
-        self._keys.difference_update(released)
-
     def bind(self, infos: Sequence[HandleInfo], handles: Sequence[Handle]) -> None:
         """Give the names of values that stayed remote their stand-ins."""
         for info, handle in zip(infos, handles):
@@ -339,7 +308,7 @@ class Remote:
         with self.lock:
             if not self.alive:
                 raise self.lost()
-            shown = handle.info.name if (handle := self._handles.get(name)) is not None else name
+            shown = handle.info.name if (handle := self.held.of(name)) is not None else name
             progress = Progress(sink_of(self.shell))
             progress.phase(f"{self.label}: bringing {shown}" + (f" ({human_bytes(handle.size)})" if handle and handle.size > 0 else ""))
             try:

@@ -150,7 +150,7 @@ class Cell:
         foreign = {n: version_of(n) for n in imports.all if is_foreign(n) and not remote.sources.is_local(n)}
         parcel = remote.ship(export)
         self.run_id = uuid.uuid4().hex
-        self.released = remote.hold()
+        self.released = remote.held.begin()
         message = RunCell(
             run_id=self.run_id,
             code=self.code,
@@ -259,17 +259,17 @@ class Cell:
         done, remote = outcome.done, self.remote
         began = perf_counter()
         result = ResultCache(self.shell)
-        infos, handles = done.handles, remote.meet(done.handles)
+        infos, handles = done.handles, remote.held.meet(done.handles)
         if done.snapshot is not None:
             try:
                 stayed = remote.take_what_can(done.snapshot, outcome.buffers)
-                infos, handles = [*infos, *stayed], [*handles, *remote.meet(stayed)]
+                infos, handles = [*infos, *stayed], [*handles, *remote.held.meet(stayed)]
                 self.report.stayed += [info for info in stayed if info.name != f"_{done.execution_count}"]
             except JupyterGpuError as error:
                 self._not_taken(done, error)
                 return
         remote.bind(infos, handles)
-        remote.let_go(self.released)
+        remote.held.over(self.released)
         if any(info.name == f"_{done.execution_count}" for info in infos):
             result.take_handle(f"_{done.execution_count}")
         elif done.has_result:
