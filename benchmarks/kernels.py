@@ -23,7 +23,9 @@ class Place:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="jupyter-gpu-bench-"))
         (self.folder / "runtime").mkdir(mode=0o700)
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER_", "JPY_"))}
+        # With bytecode, which pip writes when it installs: a checkout would be compiled anew in every process where it is not allowed.
+        unwanted = ("JUPYTER_", "JPY_", "PYTHONDONTWRITEBYTECODE")
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(unwanted)}
         self.env |= {
             "JUPYTER_RUNTIME_DIR": str(self.folder / "runtime"),
             "JUPYTER_GPU_SIMULATE": "H100:2",

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import platform
 from collections.abc import Callable
 from functools import lru_cache
 
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
-
+from .transport.connection import Connection, ConnectionClosed, Data
 from .transport.dial import dial
 from .wire.codec import decode, encode
 from .wire.errors import FrameGarbled, GatewayUnreachable, PythonMismatch, from_record
@@ -52,7 +49,7 @@ class Rpc:
         self._url = url
         self._token = token
         self._on_news = on_news
-        self._connection: ClientConnection | None = None
+        self._connection: Connection | None = None
         self._waiting: dict[int, asyncio.Future[AnyMessage]] = {}
         self._numbers = itertools.count(1)
         self._reader: asyncio.Task[None] | None = None
@@ -71,7 +68,7 @@ class Rpc:
         except ConnectionClosed as error:
             raise GatewayUnreachable(url=self._url, reason="it closed the connection") from error
         except asyncio.TimeoutError:
-            connection.transport.abort()  # what says nothing may not close in order either
+            connection.abort()  # what says nothing may not close in order either
             raise GatewayUnreachable(url=self._url, reason=f"no welcome within {_WELCOME:g} seconds") from None
         except FrameGarbled:
             await connection.close()
@@ -86,14 +83,12 @@ class Rpc:
         self._connection = connection
         self._reader = asyncio.ensure_future(self._read(connection))
 
-    async def _read(self, connection: ClientConnection) -> None:
+    async def _read(self, connection: Connection) -> None:
         try:
-            with contextlib.suppress(ConnectionClosed):
-                async for data in connection:
-                    self._take(_decode(data))
+            await connection.listen(lambda data: self._take(_decode(data)))
         except FrameGarbled as error:
             _log.warning("the gateway at %s: %s", self._url, error)
-            connection.transport.abort()  # nothing that it says from here on can be trusted
+            connection.abort()  # nothing that it says from here on can be trusted
         finally:
             self._connection = None
             for future in self._waiting.values():
@@ -135,7 +130,7 @@ class Rpc:
             await asyncio.wait([self._reader])
 
 
-def _decode(data: str | bytes) -> AnyMessage:
+def _decode(data: Data) -> AnyMessage:
     if isinstance(data, str):
         raise FrameGarbled(reason="text on a binary websocket")
     return decode(data)[0]

@@ -27,6 +27,7 @@ class Interrupts:
         self._saved: Any = None
         self._installed = False
         self._raising = False
+        self._given_up = False
         self._last = float("-inf")
         self.presses = 0
         self.killed = False
@@ -64,8 +65,16 @@ class Interrupts:
         finally:
             self._raising = False
 
+    def give_up(self) -> None:
+        """From another thread: end the asking for input, which nobody waits for any more. Not a press."""
+        self._given_up = True
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
     def _pressed(self, signum: int, frame: FrameType | None) -> None:
-        self.press()
+        if self._given_up:
+            self._given_up = False
+        else:
+            self.press()
         if self._raising:
             self._raising = False
             raise KeyboardInterrupt

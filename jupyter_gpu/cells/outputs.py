@@ -19,8 +19,6 @@ from .sinks import publish as publish_raw
 MERGE = 0.03
 #: Bytes of merged text that go without waiting for more.
 FULL = 256 << 10
-#: Seconds for which an ``error`` message, and what comes after it, waits for the end of its cell.
-HOLD = 0.2
 #: Cells of which late outputs still find their place.
 REMEMBERED = 1000
 
@@ -51,8 +49,6 @@ class Publisher:
         self._parent: dict[str, Any] = {}
         self._sent_at = float("-inf")
         self._timer: threading.Timer | None = None
-        self._held: list[Envelope] = []  #: an error message, and what came after it
-        self._held_at = 0.0
         self.running = 0  #: cells that pump; without any, a timer sends what was merged
 
     # ------------------------------------------------------------ cells
@@ -65,13 +61,9 @@ class Publisher:
             while len(self._places) > REMEMBERED:
                 self._places.popitem(last=False)
 
-    def end(self, run_id: str, *, raised: bool = False) -> None:
-        """The cell is over. What still comes from it (threads, callbacks) finds its place. ``raised``: its exception is about to be
-        raised here, which shows it: its ``error`` message is dropped."""
+    def end(self, run_id: str) -> None:
+        """The cell is over. What still comes from it (threads, callbacks) finds its place."""
         with self._lock:
-            if raised and self._held and self._held[0].parent_id == run_id:
-                del self._held[0]
-            self._release()
             self.flush()
             self.running -= 1
 
@@ -80,28 +72,13 @@ class Publisher:
     def publish(self, envelope: Envelope) -> None:
         """A message of the remote iopub channel."""
         with self._lock:
-            if self._held:
-                if envelope.kind == "error" or self._held_at + HOLD <= self._clock():
-                    self._release()
-                else:
-                    self._held.append(envelope)
-                    return
-            if envelope.kind == "error" and self.running and envelope.parent_id in self._places:
-                # The end of a cell that failed, or a traceback that a cell shows and goes on: the next 200 ms tell.
-                self._held, self._held_at = [envelope], self._clock()
-            else:
-                self._show(envelope)
+            self._show(envelope)
 
     def due(self) -> float | None:
         """Seconds until ``flush_if_due`` is to be called; None: nothing is held back."""
-        times = [self._sent_at + MERGE] if self._texts else []
-        if self._held:
-            times.append(self._held_at + HOLD)
-        return max(0.0, min(times) - self._clock()) if times else None
+        return max(0.0, self._sent_at + MERGE - self._clock()) if self._texts else None
 
     def flush_if_due(self) -> None:
-        if self._held and self._held_at + HOLD <= self._clock():
-            self._release()
         if self._texts and self._sent_at + MERGE <= self._clock():
             self.flush()
 
@@ -110,9 +87,9 @@ class Publisher:
         with self._lock:
             if not self._texts:
                 return
-            text, size = "".join(self._texts), self._size
+            text = "".join(self._texts)
             self._texts, self._size = [], 0
-            self._pace.before(size, may_wait=self.running > 0)
+            self._pace.before(text, may_wait=self.running > 0)
             parent_id, name = self._to
             sink = self._places.get(parent_id)
             if sink is not None:
@@ -143,12 +120,6 @@ class Publisher:
             self._timer = threading.Timer(MERGE, self.flush)
             self._timer.daemon = True
             self._timer.start()
-
-    def _release(self) -> None:
-        with self._lock:
-            held, self._held = self._held, []
-            for envelope in held:
-                self._show(envelope)
 
     def _show(self, envelope: Envelope) -> None:
         if envelope.kind == "stream":

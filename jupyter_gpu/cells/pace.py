@@ -7,10 +7,18 @@ import os
 from collections.abc import Callable
 from time import monotonic, sleep
 
-#: A little under the limits: others print on the same kernel too.
-_MESSAGES, _BYTES = 900.0, 950_000.0
-#: What may go at once after a silence: less than the three seconds that the server looks back.
-_BURST = 2.0
+#: Per second. In the three seconds that the server looks back, a burst and what follows it must together stay below three times its
+#: limits, with a little to spare for others that print on the same kernel, and for messages that come late and so closer together.
+_MESSAGES, _BYTES = 650.0, 650_000.0
+#: What may go at once after a silence.
+_BURST_MESSAGES, _BURST_BYTES = 700.0, 700_000.0
+#: Bytes of a stream message beside its text: headers and their digest.
+_OVERHEAD = 700
+
+
+def size_of_text(text: str) -> int:
+    """Bytes of a stream message with this text, as the server counts them: JSON escapes some characters."""
+    return len(text.encode(errors="replace")) + sum(map(text.count, '\n\r\t"\\')) + 5 * text.count("\x1b") + _OVERHEAD
 
 
 class Bucket:
@@ -40,14 +48,14 @@ class Pace:
         self._limited = "JPY_SESSION_NAME" in os.environ if limited is None else limited
         self._clock = clock
         self._pause = pause
-        self._messages = Bucket(_MESSAGES, _MESSAGES * _BURST)
-        self._bytes = Bucket(_BYTES, _BYTES * _BURST)
+        self._messages = Bucket(_MESSAGES, _BURST_MESSAGES)
+        self._bytes = Bucket(_BYTES, _BURST_BYTES)
 
-    def before(self, size: int = 0, *, may_wait: bool = True) -> None:
-        """Call before a message with ``size`` bytes of stream. ``may_wait`` False: on a thread that others depend on."""
+    def before(self, text: str = "", *, may_wait: bool = True) -> None:
+        """Call before a message; ``text``: of a stream. ``may_wait`` False: on a thread that others depend on."""
         if not self._limited:
             return
         now = self._clock()
-        wait = max(self._messages.take(1, now), self._bytes.take(size, now))
+        wait = max(self._messages.take(1, now), self._bytes.take(size_of_text(text) if text else 0, now))
         if wait > 0 and may_wait:
             self._pause(wait)

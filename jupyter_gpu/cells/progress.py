@@ -48,6 +48,14 @@ class Progress:
             if self._shown:
                 self._show()
 
+    def goes_on(self, text: str) -> None:
+        """The phase is what it was, and there is news of it."""
+        with self._lock:
+            if text != self._phase:
+                self._phase = text
+                if self._shown and not self._stop.is_set():
+                    self._show()
+
     def stop(self) -> None:
         """No more looks at the clock. May be called again."""
         self._stop.set()

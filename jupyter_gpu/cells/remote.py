@@ -45,6 +45,8 @@ from .tables import human_bytes
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Received = tuple[AnyMessage, list[memoryview]]
+#: Seconds. A press of the stop button in the moment in which a wait begins may not end it, and is seen when the wait is over.
+_LOOK = 0.25
 _OVER = (SessionState.LOST, SessionState.ENDED)
 
 
@@ -52,6 +54,8 @@ class Session(Protocol):
     """What of ``jupyter_gpu.client.Session`` is used here."""
 
     listener: Callable[[AnyMessage, list[memoryview]], None] | None
+    on_input_over: Callable[[str], None] | None
+    on_progress: Callable[[int], None] | None
 
     @property
     def info(self) -> SessionInfo: ...
@@ -81,6 +85,9 @@ class Remote:
         self.known: set[str] = set()  #: names that the kernel has
         self.ended = False
         self.interrupts: Interrupts | None = None
+        self._asking = ""  #: msg_id of the input_request that the person is being asked
+        self._unasked: set[str] = set()  #: msg_ids of those that nobody waits for any more
+        self.on_progress: Callable[[int, int], None] | None = None  #: while much is sent: bytes that have arrived, and of how many
         self.sent_on_demand = 0  #: bytes that the running cell fetched
         self.on_demand: dict[str, int] = {}  #: name -> bytes, of the same
         self.said: set[str] = set()  #: warnings that a person has had
@@ -95,6 +102,7 @@ class Remote:
     def attach(self, session: Session) -> None:
         self.session = session
         session.listener = self._late
+        session.on_input_over = self._input_over
 
     @property
     def alive(self) -> bool:
@@ -131,7 +139,7 @@ class Remote:
         if session is None:
             raise self.lost()
         while True:
-            timeout = _sooner(tick(), self.publisher.due())
+            timeout = min(t for t in (tick(), self.publisher.due(), _LOOK) if t is not None)
             received = session.receive(timeout)
             if received is not None:
                 found = wanted(*received)
@@ -196,7 +204,26 @@ class Remote:
             return
         self.publisher.publish(envelope)
 
+    def _input_over(self, request: str) -> None:
+        """On the link's thread, ahead of the messages that wait for the main thread, which may be the one that asks."""
+        self._unasked.add(request)
+        interrupts = self.interrupts
+        if self._asking == request and interrupts is not None:
+            interrupts.give_up()
+
     def _ask(self, request: Envelope) -> None:
+        self._asking = str(request.header.get("msg_id", ""))
+        try:
+            if self._asking not in self._unasked:
+                self._ask_person(request)
+        except KeyboardInterrupt:
+            if self._asking not in self._unasked:
+                raise
+        finally:
+            self._unasked.discard(self._asking)
+            self._asking = ""
+
+    def _ask_person(self, request: Envelope) -> None:
         try:
             if self.interrupts is None:
                 parts = stdin.answer(self.shell, request)
@@ -204,8 +231,8 @@ class Remote:
                 with self.interrupts.raising():
                     parts = stdin.answer(self.shell, request)
         except KeyboardInterrupt:
-            # The remote input() is waiting, and ends by the same interrupt.
-            if self.interrupts is None:
+            # The remote input() is waiting, and ends by the same interrupt, if it has not ended already.
+            if self.interrupts is None or self._asking in self._unasked:
                 raise
             self.interrupts.press()
             return
@@ -223,9 +250,17 @@ class Remote:
     def ship(self, export: Export, first: int = 0) -> Parcel:
         """Send the big buffers of an export; the parcel's inline ones go with the message that carries its snapshot."""
         parcel = pack(export, first)
+        done, total = 0, sum(map(len, parcel.chunks.values()))
         for name, data in parcel.chunks.items():
+            if self.session is not None:
+                self.session.on_progress = partial(self._sending, done, total)
             self.send(Chunk(digest=name), [data])
+            done += len(data)
         return parcel
+
+    def _sending(self, before: int, total: int, arrived: int) -> None:
+        if self.on_progress is not None:
+            self.on_progress(before + arrived, total)
 
     def sent(self, export: Export) -> None:
         """The kernel has taken over what was exported."""
@@ -308,9 +343,10 @@ class Remote:
         with self.lock:
             if not self.alive:
                 raise self.lost()
-            shown = handle.info.name if (handle := self.held.of(name)) is not None else name
+            handle = self.held.of(name)
+            shown, size = (name, -1) if handle is None else (handle.info.name, handle.size)
             progress = Progress(sink_of(self.shell))
-            progress.phase(f"{self.label}: bringing {shown}" + (f" ({human_bytes(handle.size)})" if handle and handle.size > 0 else ""))
+            progress.phase(f"{self.label}: bringing {shown}" + (f" ({human_bytes(size)})" if size > 0 else ""))
             try:
                 reply, buffers = self._fetched(name)
             finally:
@@ -358,9 +394,3 @@ def home_of(handle: Handle) -> Remote | None:
     """The remote in whose kernel the value of a handle lives."""
     fetcher = handle._fetch
     return fetcher.remote if isinstance(fetcher, Fetcher) else None
-
-
-def _sooner(one: float | None, other: float | None) -> float | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)

@@ -103,6 +103,11 @@ class Report:
         self.warnings += changed.notes
         self._warnings += changed.notes
 
+    def moved(self, done: int, total: int) -> None:
+        """Of what is sent, so much has arrived."""
+        if self._progress is not None:
+            self._progress.goes_on(f"sending {human_bytes(done)} of {human_bytes(total)}")
+
     def running(self, parcel: Parcel) -> None:
         if self._progress is not None:
             self._progress.phase("running")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import Any
 
-from ..sync.apply import STALE
+from ..sync.apply import may_go_again
 from ..sync.exceptions import load_exception
 from ..sync.modules import is_foreign, version_of
 from ..sync.names import analyze
@@ -92,8 +92,8 @@ class Cell:
         """The exception of the person's code, to be raised."""
         with self.report:
             outcome = self._attempt()
-            if outcome.done.refused is not None and str(outcome.done.refused.fields.get("reason", "")).startswith(STALE):
-                self.remote.replica.reset()  # it no longer keeps what tokens refer to: once more, with everything
+            if outcome.done.refused is not None and may_go_again(str(outcome.done.refused.fields.get("reason", ""))):
+                self.remote.replica.reset()  # it no longer keeps what we refer to, or a thread changed it: once more, with everything
                 outcome = self._attempt()
             if outcome.done.refused is not None:
                 raise from_record(outcome.done.refused)
@@ -148,7 +148,11 @@ class Cell:
         self.report.sourced(changed)
         sources = changed.files
         foreign = {n: version_of(n) for n in imports.all if is_foreign(n) and not remote.sources.is_local(n)}
-        parcel = remote.ship(export)
+        remote.on_progress = self.report.moved
+        try:
+            parcel = remote.ship(export)
+        finally:
+            remote.on_progress = None
         self.run_id = uuid.uuid4().hex
         self.released = remote.held.begin()
         message = RunCell(
@@ -181,7 +185,6 @@ class Cell:
         remote, publisher = self.remote, self.remote.publisher
         session = remote.session
         assert session is not None
-        raised = False
         publisher.begin(self.run_id, sink)
         remote.begin()
         try:
@@ -189,9 +192,7 @@ class Cell:
                 if self.options.timeout:
                     self.ends = monotonic() + self.options.timeout
                 remote.send(message, buffers)
-                outcome = remote.wait(self._is_done, self._tick)
-                raised = outcome.done.error is not None
-                return outcome
+                return remote.wait(self._is_done, self._tick)
         except JupyterGpuError:
             interrupts = remote.interrupts
             if interrupts is not None and interrupts.killed:
@@ -201,7 +202,7 @@ class Cell:
             raise
         finally:
             remote.interrupts = None
-            publisher.end(self.run_id, raised=raised)
+            publisher.end(self.run_id)
             remote.over()
 
     def _is_done(self, message: AnyMessage, buffers: list[memoryview]) -> Outcome | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import pickle
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,11 +23,18 @@ from .objects import KnownObjects, StaleToken, Token
 #: How ``SnapshotRefused.reason`` begins when the sender should start afresh (``Replica.reset``): a value that it left out, being the
 #: same at both ends, is no longer here.
 STALE = "it refers to objects that are no longer here"
+#: Words of the reason why bytes were refused that are not what their digest says: most likely a thread changed them on their way.
+_TORN = ("arrived damaged", "is not here")
 _NOTHING = object()
 
 #: Of one pickle in the stream of a snapshot: how many names and buffers are its, and where it ends. Memo indices of different
 #: pickles are told apart by ``base``.
 Segment = tuple[int, int, int, int]
+
+
+def may_go_again(reason: str) -> bool:
+    """Whether a snapshot that was refused for this reason may be taken when everything is pickled and sent anew."""
+    return reason.startswith(STALE) or any(words in reason for words in _TORN)
 
 
 class Load:
@@ -111,26 +119,6 @@ class Load:
             _bind(self.namespace, name, value, self.journal)
         for name in snapshot.deleted:
             _bind(self.namespace, name, _NOTHING, self.journal)
-        for old, new in self.replaced:
-            self._replace(old, new)
-
-    def _replace(self, old: Any, new: Any) -> None:
-        """``old`` could not take over the content: put the new object in its place wherever plain containers refer to it."""
-        mine = {id(self.skip), id(self.values), id(self.replaced), id(self.memos), id(self.journal)}
-        for holder in gc.get_referrers(old):
-            if id(holder) in mine:
-                continue
-            if type(holder) is dict:
-                self._put_into(holder, [key for key, value in holder.items() if value is old], old, new)
-            elif type(holder) is list:
-                self._put_into(holder, [i for i, value in enumerate(holder) if value is old], old, new)
-            elif isinstance(attributes := getattr(holder, "__dict__", None), dict) and not isinstance(holder, type):
-                self._put_into(attributes, [key for key, value in attributes.items() if value is old], old, new)
-
-    def _put_into(self, holder: Any, keys: list[Any], old: Any, new: Any) -> None:
-        for key in keys:
-            self.journal.append(lambda key=key: holder.__setitem__(key, old))  # type: ignore[misc]
-            holder[key] = new
 
     def undo(self) -> None:
         while self.journal:
@@ -187,3 +175,38 @@ def uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
         if came:
             handler(signal.SIGINT, came[0])
+
+
+# ---------------------------------------------------------------- objects that could not take over the content
+
+
+def replace_everywhere(pairs: list[tuple[Any, Any]]) -> None:
+    """(old, new): put the new object in the place of the old one wherever a plain container still refers to it that did not travel
+    itself. To be called when nothing of the load is left: what only the load held is known by its reference count, and costs no
+    search through the heap."""
+    for pair in pairs:
+        if _references(pair) > _UNHELD:
+            _replace(*pair)
+
+
+def _references(pair: tuple[Any, Any]) -> int:
+    return sys.getrefcount(pair[0])
+
+
+#: Of an object that nothing but its pair refers to; it differs among versions of Python.
+_UNHELD = _references((object(), None))
+
+
+def _replace(old: Any, new: Any) -> None:
+    for holder in gc.get_referrers(old):
+        if type(holder) is dict:
+            _put_into(holder, [key for key, value in holder.items() if value is old], new)
+        elif type(holder) is list:
+            _put_into(holder, [i for i, value in enumerate(holder) if value is old], new)
+        elif isinstance(attributes := getattr(holder, "__dict__", None), dict) and not isinstance(holder, type):
+            _put_into(attributes, [key for key, value in attributes.items() if value is old], new)
+
+
+def _put_into(holder: Any, keys: list[Any], new: Any) -> None:
+    for key in keys:
+        holder[key] = new

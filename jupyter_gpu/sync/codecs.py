@@ -5,7 +5,7 @@ Each library's part is imported only when a type of that library is met.
 
 from __future__ import annotations
 
-import io
+import copyreg
 import math
 import pickle
 import sys
@@ -13,26 +13,19 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from .flat import LONG, PIECE, is_flat, is_long_and_flat, pickled
+
 if TYPE_CHECKING:
     from .pickler import Pickler
 
-#: Kinds without parts, and without an identity that matters.
-_FLAT = frozenset({int, float, bool, str, bytes, complex, type(None)})
-_LONG = 1000
+_BY_OBJECT: Any = object.__reduce_ex__
+#: Bytes that the buffers of an Arrow array may have beyond its values.
+_SLACK = 4096
 #: A view brings along an array that nobody named only while that is not much larger than what is seen of it.
 _MUCH = 2
 
 
-def is_flat(content: Iterable[Any]) -> bool:
-    """Whether a container (of a dict: keys and values) holds nothing but plain values."""
-    values = content.values() if isinstance(content, dict) else ()
-    return _FLAT.issuperset(map(type, content)) and _FLAT.issuperset(map(type, values))
-
-
-def is_long_and_flat(value: Any) -> bool:
-    """Whether it is a list, dict or set whose memo would be large and have nothing of use in it but the container, at index 0."""
-    return type(value) in (list, dict, set) and len(value) > _LONG and is_flat(value)
-
+__all__ = ["Route", "begin_load", "is_flat", "is_long_and_flat", "is_made_view", "route_of", "views_among"]
 
 #: (pickler, object) -> what ``__reduce_ex__`` gives
 Route = Callable[[Any, Any], Any]
@@ -47,6 +40,9 @@ def route_of(kind: type, pickler: Pickler) -> Route | None:
     blocks = sys.modules.get("pandas._libs.internals")
     if blocks is not None and issubclass(kind, blocks.Block):
         return _reduce_block
+    arrow = sys.modules.get("pandas.core.arrays.arrow.array")
+    if arrow is not None and issubclass(kind, arrow.ArrowExtensionArray) and kind.__getstate__ is arrow.ArrowExtensionArray.__getstate__:
+        return _reduce_arrow_column
     managers = sys.modules.get("pandas.core.internals.managers")
     if managers is not None and issubclass(kind, managers.SingleBlockManager):
         return _reduce_single_manager
@@ -112,28 +108,39 @@ def _is_contiguous(array: Any) -> bool:
 def _reduce_array(pickler: Pickler, array: Any) -> Any:
     whole = pickler.views.get(id(array))
     if whole is None:
-        return _reduce_flat(array) if array.dtype.hasobject and array.ndim and array.size > _LONG else NotImplemented
+        return _reduce_flat(pickler, array) if array.dtype.hasobject and array.ndim and array.size > LONG else NotImplemented
     offset = array.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
     return _view, (whole, offset, array.shape, array.strides, array.dtype)
 
 
-def _reduce_flat(array: Any) -> Any:
-    """Strings by the million: apart, without a memo, which would hold each of them."""
-    if array.dtype.kind != "O" or not is_flat(values := array.ravel().tolist()):
+def _reduce_flat(pickler: Pickler, array: Any) -> Any:
+    """Strings by the million: apart, without a memo, which would hold each of them; in pieces, of which most stay the same."""
+    if array.dtype.kind != "O":
         return NotImplemented
-    file = io.BytesIO()
-    pickler = pickle.Pickler(file, 5)
-    pickler.fast = True
-    pickler.dump(values)
-    return _load_flat, (pickle.PickleBuffer(file.getbuffer()), array.shape, bool(array.flags.fnc))
+    fortran, pieces = bool(array.flags.fnc), []
+    flat = array.T.ravel() if fortran else array.ravel()
+    for start in range(0, flat.size, PIECE):
+        piece = flat[start : start + PIECE]
+        data: Any = pickler.flats.find(piece) if pickler.flats is not None else None
+        if data is None:
+            if not is_flat(values := piece.tolist()):
+                return NotImplemented
+            data = pickled(values)
+            if pickler.flats is not None:
+                pickler.flats.keep(piece, values, data)
+        pieces.append(pickle.PickleBuffer(data))
+    return _load_flat, (pieces, array.shape, fortran)
 
 
-def _load_flat(data: Any, shape: tuple[int, ...], fortran: bool) -> Any:
+def _load_flat(pieces: list[Any], shape: tuple[int, ...], fortran: bool) -> Any:
     import numpy as np
 
     flat = np.empty(math.prod(shape), dtype=object)
-    flat[:] = pickle.loads(data)
-    return np.asfortranarray(flat.reshape(shape)) if fortran else flat.reshape(shape)
+    start = 0
+    for values in map(pickle.loads, pieces):
+        flat[start : start + len(values)] = values
+        start += len(values)
+    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
 
 
 def _view(whole: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Any:
@@ -161,3 +168,14 @@ def _reduce_block(pickler: Pickler, block: Any) -> Any:
 def _reduce_single_manager(_: Pickler, manager: Any) -> Any:
     """A series' manager would give its arrays themselves, and not the block that holds them."""
     return type(manager), (manager.blocks[0], manager.axes[0])
+
+
+def _reduce_arrow_column(_: Pickler, column: Any) -> Any:
+    """Its own way copies all of it, to have it in one chunk, which it most often is already."""
+    chunks = column._pa_array
+    if chunks.num_chunks != 1 or type(column).__reduce_ex__ is not _BY_OBJECT:
+        return column.__reduce_ex__(5)
+    chunk = chunks.chunk(0)
+    if chunk.offset or chunk.get_total_buffer_size() > chunk.nbytes + _SLACK:  # a part of a longer one, which would go along
+        return column.__reduce_ex__(5)
+    return copyreg.__newobj__, (type(column),), {**column.__dict__, "_pa_array": chunk, "_cache": {}}  # type: ignore[attr-defined]

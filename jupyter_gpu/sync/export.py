@@ -11,7 +11,7 @@ from ..wire.messages import BufferRef, CannotTravel, Snapshot
 from . import codecs, modules
 from .chunks import digest
 from .diagnose import meaningless
-from .fingerprint import Probe
+from .fingerprint import Probe, digest_of, undisturbed
 from .inplace import is_identity_kind
 from .objects import KnownObjects
 from .pickler import Pickler, Reduced, TokenPickler, pickler_for
@@ -135,14 +135,19 @@ class Writer:
     def _together(self, names: list[str], export: Export) -> _Part | None:
         """None if it cannot be done, though each of them could be pickled: they go one by one then, and what they share is lost."""
         views = codecs.views_among(a for name in names for a in _arrays_of(self.probes[name]))
-        pickler: Pickler
-        if self.known.tokens:
-            pickler = TokenPickler(self.namespace, self.reduced, views, self.known, self.clean, self.kept)
-        else:
-            pickler = pickler_for(self.namespace, self.reduced, views, self.kept)
         values = [self.namespace[name] for name in names]
-        try:
+
+        def dump() -> Pickler:
+            pickler: Pickler
+            if self.known.tokens:
+                pickler = TokenPickler(self.namespace, self.reduced, views, self.known, self.clean, self.kept)
+            else:
+                pickler = pickler_for(self.namespace, self.reduced, views, kept=self.kept)
             pickler.dump(values[0] if len(values) == 1 else values)
+            return pickler
+
+        try:
+            pickler = undisturbed(dump)
         except Exception as error:
             told_of = ", ".join(names)
             export.warnings.append(f"{told_of} went one by one, and share nothing there: {type(error).__name__}: {error}")
@@ -150,7 +155,7 @@ class Writer:
         told = pickler.told if isinstance(pickler, TokenPickler) else {}
         buffers = [b.raw() for b in pickler.buffers]
         skip = {*told, *pickler.private, id(values)}
-        return _Part(names, pickler.file.getvalue(), buffers, [digest(b) for b in buffers], pickler.memo.copy(), skip)
+        return _Part(names, pickler.file.getvalue(), buffers, [digest_of(b) for b in buffers], pickler.memo.copy(), skip)
 
 
 def _arrays_of(found: Probe) -> list[Any]:

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import pickle
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import xxhash
 
 from ..wire.messages import CannotTravel
-from .chunks import digest
-from .codecs import is_long_and_flat
+from . import pages
 from .diagnose import find_culprit
+from .flat import FLAT, Flats, Known, is_long_and_flat, repeats
 from .pickler import Pickler, Reduced, pickler_for
 
-_ATOMS = (int, float, str, bytes, bool, complex, type(None))
+T = TypeVar("T")
+_NO_NAMES: set[str] = set()
+#: How dicts, sets and deques say that they were changed while something went through them.
+_DISTURBED = re.compile("(changed size|keys changed|mutated) during iteration")
+_TRIES = 8
 
 
 class Probe:
     """What a pass found. ``fingerprint`` is comparable within one process only (hash order, interned strings); two of them may
     differ for an object that did not change, which costs a needless send and nothing else.
 
-    ``stuck``: why the value cannot be pickled. The pass keeps the value alive, so that the ids in ``memo`` stay true.
+    ``stuck``: why the value cannot be pickled. ``abridged``: buffers are missing, of which only the digests are there. ``size``: bytes
+    of the value as it would travel. ``flat``: see ``flat.is_long_and_flat``. The pass keeps the value alive, so that the ids in
+    ``memo`` stay true.
     """
 
-    def __init__(self, value: Any, pickler: Pickler, stuck: CannotTravel | None = None) -> None:
+    def __init__(self, value: Any, pickler: Pickler, stuck: CannotTravel | None = None, flat: bool = False) -> None:
         self.value = value
         self.stuck = stuck
+        self.flat = flat
+        self.abridged = False
         self.globals_seen = pickler.globals_seen
         self.modules = pickler.modules
         self.imports = pickler.imports
@@ -33,6 +43,7 @@ class Probe:
         self.bare_modules = pickler.bare_modules
         self.private = pickler.private
         self.stream = b""
+        self.size = 0
         self.buffers: list[memoryview] = []
         self.digests: list[bytes] = []
         self.fingerprint = b""
@@ -41,39 +52,94 @@ class Probe:
         self._memo: dict[int, tuple[int, Any]] | None = None
         if stuck is None:
             self.stream = pickler.file.getvalue()
+            self.size = len(self.stream)
             self.buffers = [b.raw() for b in pickler.buffers]
-            self.digests = [digest(b) for b in self.buffers]
+            known = [b.obj if type(b.obj) is Known else None for b in self.buffers]
+            self.abridged = any(k is not None for k in known)
+            self.digests = [digest_of(b) if k is None else k.digest for b, k in zip(self.buffers, known)]
+            self.size += sum(b.nbytes if k is None else k.size for b, k in zip(self.buffers, known))
             self.fingerprint = fingerprint_of(self.stream, self.digests)
 
     @property
     def memo(self) -> dict[int, tuple[int, Any]]:
         """id -> (index, object) of what may have a token; copied when it is asked for, since what is unchanged never needs it."""
         if self._memo is None:
-            if isinstance(self.value, _ATOMS) or self.stuck:  # no parts: nothing to remember
+            if self.stuck:
                 self._memo = {}
-            elif is_long_and_flat(self.value):
+            elif self.flat:
                 self._memo = {id(self.value): (0, self.value)}
             else:
                 self._memo = self._pickler.memo.copy()
         return self._memo
 
-    @property
-    def size(self) -> int:
-        """Bytes of the value as it would travel."""
-        return len(self.stream) + sum(b.nbytes for b in self.buffers)
+
+class Atom(Probe):
+    """Of a value without parts: nothing to remember, nothing that a function of the notebook's could read."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.stuck = None
+        self.flat = self.abridged = self.has_arrays = False
+        self.globals_seen = self.modules = self.bare_modules = self.imports = _NO_NAMES
+        self.notes = []
+        self.private = {}
+        self.buffers = []
+        self.digests = []
+        self._memo = {}
+        self.stream = pickle.dumps(value, 5)
+        self.size = len(self.stream)
+        self.fingerprint = xxhash.xxh3_128_digest(self.stream)
 
 
-def probe(value: Any, name: str, namespace: dict[str, Any], reduced: Reduced | None = None, kept: Mapping[int, str] | None = None) -> Probe:
+def probe(
+    value: Any,
+    name: str,
+    namespace: dict[str, Any],
+    reduced: Reduced | None = None,
+    flats: Flats | None = None,
+    kept: Mapping[int, str] | None = None,
+) -> Probe:
     """Pickle ``value`` and look at what comes out. Never raises for a value that cannot be pickled: ``stuck`` tells. ``kept``: id -> key
     of values that stay here, and are passed over."""
-    pickler = pickler_for(namespace, reduced, kept=kept)
-    try:
+    stays = bool(kept) and id(value) in (kept or ())
+    if type(value) in FLAT and not stays:
+        return Atom(value)
+    reduced = {} if reduced is None else reduced
+    picklers: list[Pickler] = []
+
+    def dump() -> bool:
+        picklers.append(
+            pickler := pickler_for(namespace, reduced, flats=flats, kept=kept)
+        )  # a new one each time: half a memo is left in it
+        flat = not stays and is_long_and_flat(value)
+        pickler.fast = flat and not repeats(value)
         pickler.dump(value)
+        return flat
+
+    try:
+        flat = undisturbed(dump)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        return Probe(value, pickler, _culprit(value, name, namespace, error, kept))
-    return Probe(value, pickler)
+        return Probe(value, picklers[-1], _culprit(value, name, namespace, error, kept))
+    return Probe(value, picklers[-1], flat=flat)
+
+
+def undisturbed(work: Callable[[], T]) -> T:
+    """Do ``work`` once more, a few times at most, if another thread changed what it was going through. What was pickled by then is
+    thrown away; what ``__getstate__`` gave is kept in ``Pickler.reduced``, and it is not called again."""
+    for _ in range(_TRIES - 1):
+        try:
+            return work()
+        except RuntimeError as error:
+            if not _DISTURBED.search(str(error)):
+                raise
+    return work()
+
+
+def digest_of(buffer: memoryview) -> bytes:
+    """As ``chunks.digest``; of large memory that was found unchanged a few times, by asking the system whether it was written."""
+    return pages.pages.digest(buffer)
 
 
 def fingerprint_of(stream: bytes, digests: Sequence[bytes]) -> bytes:
@@ -87,6 +153,10 @@ def _culprit(value: Any, name: str, namespace: dict[str, Any], error: BaseExcept
     def dumps(part: Any) -> None:
         pickler_for(namespace, kept=kept).dump(part)
 
+    if isinstance(error, RuntimeError) and _DISTURBED.search(str(error)):
+        return CannotTravel(
+            name=name, path=name, type=type(value).__name__, reason="another thread changed it each time that it was pickled"
+        )
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, RecursionError):  # each part of it is fine: no use in looking at them, and costly

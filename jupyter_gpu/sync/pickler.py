@@ -19,6 +19,7 @@ import cloudpickle
 
 from . import codecs
 from .elsewhere import Environment, reduce_environment, why_elsewhere
+from .flat import IN_BAND, Flats, Known
 from .handles import Handle
 from .imports import imports_in
 from .inplace import content_of
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
     from .objects import KnownObjects, Token
 
-#: Bytes up to which a writable buffer stays in the stream: a reference to it would cost more.
-_IN_BAND = 4096
 _UNSEEN = object()
 #: Methods that say how instances are pickled: where one is written in Python, it may have side effects, and runs once per sync.
 _STATE_METHODS = ("__getstate__", "__reduce__", "__reduce_ex__", "__getnewargs__", "__getnewargs_ex__")
@@ -44,10 +43,16 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     (dotted names of what is pickled by reference) and ``bare_modules`` (modules that are values themselves).
 
     ``reduced`` is shared by the picklers of one sync: what the person's ``__getstate__`` and the like gave, so that none of them
-    runs twice. ``views``: see ``codecs.views_among``.
+    runs twice. ``views``: see ``codecs.views_among``. ``flats``: known arrays of plain objects, for which a stand-in will do.
     """
 
-    def __init__(self, namespace: dict[str, Any], reduced: Reduced | None = None, views: dict[int, Any] | None = None) -> None:
+    def __init__(
+        self,
+        namespace: dict[str, Any],
+        reduced: Reduced | None = None,
+        views: dict[int, Any] | None = None,
+        flats: Flats | None = None,
+    ) -> None:
         self.file = io.BytesIO()
         self.buffers: list[pickle.PickleBuffer] = []
         # No bound methods here or in ``_routes``: they would make a cycle, and keep all that is in the memo alive until the collector
@@ -61,6 +66,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.bare_modules: set[str] = set()
         self.reduced: Reduced = {} if reduced is None else reduced
         self.views = views or {}
+        self.flats = flats
         self.private: dict[int, Any] = {}  #: arrays that stand for a library's internals, and must stay apart
         self.storages: dict[int, Any] = {}
         self.met_arrays = False
@@ -75,7 +81,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def _take_buffer(buffers: list[pickle.PickleBuffer], buffer: pickle.PickleBuffer) -> bool:
         """Whether it stays in the stream."""
         with memoryview(buffer) as view:
-            if view.nbytes <= _IN_BAND and not view.readonly:  # what is read-only would come out of the stream read-only
+            if (
+                view.nbytes <= IN_BAND and not view.readonly and type(view.obj) is not Known
+            ):  # what is read-only would come out of the stream read-only
                 return True
         buffers.append(buffer)
         return False
@@ -92,6 +100,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             self.globals_seen |= globals_of(obj)
             self.imports |= imports_in(obj.__code__)
             return _reduce_function(obj)
+        if obj in _BY_NAME:  # at both ends, and in every other pickle
+            return NotImplemented
         self.modules.add(obj.__module__ or "")
         return super().reducer_override(obj)
 
@@ -126,6 +136,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.modules.add(cls.__module__)
         return reduced
 
+
+#: Functions that our own pickles call.
+_BY_NAME: frozenset[Any] = frozenset(
+    {bound_there, empty_cell, fill_cell, load_code, make_class, make_function, named_module, own_dict, set_class_state}
+)
 
 #: id -> (the object, so that the id stays true; what its ``__reduce_ex__`` gave)
 Reduced = dict[int, tuple[Any, Any]]
@@ -184,8 +199,8 @@ class KeepingPickler(Pickler):
 
     ``kept``: id -> key, of ``Kept.keys``."""
 
-    def __init__(self, namespace: dict[str, Any], reduced: Reduced | None, views: dict[int, Any] | None, kept: Mapping[int, str]) -> None:
-        super().__init__(namespace, reduced, views)
+    def __init__(self, kept: Mapping[int, str], *args: Any) -> None:
+        super().__init__(*args)
         self._key_of = kept.get
 
     def persistent_id(self, obj: Any) -> Any:
@@ -194,11 +209,17 @@ class KeepingPickler(Pickler):
 
 
 def pickler_for(
-    namespace: dict[str, Any], reduced: Reduced | None = None, views: dict[int, Any] | None = None, kept: Mapping[int, str] | None = None
+    namespace: dict[str, Any],
+    reduced: Reduced | None = None,
+    views: dict[int, Any] | None = None,
+    flats: Flats | None = None,
+    kept: Mapping[int, str] | None = None,
 ) -> Pickler:
     """One that knows of no objects at the other end. It looks out for what is kept only where something is: that costs a call for each
     part of a value."""
-    return KeepingPickler(namespace, reduced, views, kept) if kept else Pickler(namespace, reduced, views)
+    if kept:
+        return KeepingPickler(kept, namespace, reduced, views, flats)
+    return Pickler(namespace, reduced, views, flats)
 
 
 def _first_of(kept: Mapping[int, str], tokens: Mapping[int, Token]) -> Any:

@@ -20,6 +20,7 @@ from . import modules
 from .exceptions import dump_exception, load_exception
 from .export import Export, Writer
 from .fingerprint import Probe, fingerprint_of, probe
+from .flat import Flats
 from .handles import Handle
 from .kept import Kept
 from .objects import KnownObjects
@@ -114,6 +115,7 @@ class Replica:
         self._roots: dict[str, int] = {}  #: name -> id of its value at that time
         self._probes: dict[str, Probe] = {}
         self._reduced: Reduced = {}
+        self._flats = Flats()
         self.objects = KnownObjects(namespace)
 
     # ------------------------------------------------------------ sending
@@ -153,7 +155,7 @@ class Replica:
                 elif only_changed and self._baseline.get(name) == found.fingerprint:
                     export.unchanged[name] = found.size
                 else:
-                    changed[name] = found
+                    changed[name] = self._probe(name, whole=True)
             if changed:
                 clean = {id(self.namespace[n]): n for n in export.unchanged}
                 bare = self.side == "client"  # the notebook's end imports a module when it is used
@@ -183,6 +185,7 @@ class Replica:
         self._end_sync()
         self._baseline.clear()
         self._roots.clear()
+        self._flats.clear()
         self.objects.clear()
 
     def forget(self, names: Iterable[str]) -> None:
@@ -200,6 +203,11 @@ class Replica:
     def knows(self, name: str) -> bool:
         """Whether the other end has, or had, this name."""
         return name in self._baseline
+
+    def changed(self, names: Iterable[str]) -> list[str]:
+        """Those of the bound ``names`` whose values are not known to be what the other end has."""
+        with _no_collection():
+            return [n for n in names if self._baseline.get(n) != self._probe(n).fingerprint]
 
     def measure(self, name: str) -> tuple[int, CannotTravel | None]:
         """Bytes of a bound name's value as it would travel, and why it cannot."""
@@ -231,7 +239,10 @@ class Replica:
             applying.take_over(load, snapshot, stream, list(buffers))
             # What is kept has a handle at the client, and no copy that could be told apart by a token.
             self.objects.learn(self._peer, snapshot.serial, load.memos, {*load.skip, *self.kept.keys})
+            replaced = load.replaced
             del load  # what it holds counts as in use
+            applying.replace_everywhere(replaced)
+            del replaced
             for name in snapshot.names:
                 self._set_baseline(name)
             self.forget(snapshot.deleted)
@@ -265,15 +276,17 @@ class Replica:
     def _bound(self, name: str) -> Any:
         return self.namespace[name]
 
-    def _probe(self, name: str) -> Probe:
+    def _probe(self, name: str, whole: bool = False) -> Probe:
+        """``whole``: to be sent, and not only to be compared."""
         value = self.namespace[name]
         found = self._probes.get(name)
-        if found is None or found.value is not value:
-            found = self._probes[name] = probe(value, name, self.namespace, self._reduced, self.kept.keys)
+        if found is None or found.value is not value or (whole and found.abridged):
+            flats = None if whole else self._flats
+            found = self._probes[name] = probe(value, name, self.namespace, self._reduced, flats, self.kept.keys)
         return found
 
     def _set_baseline(self, name: str) -> None:
-        self._baseline[name] = probe(self.namespace[name], name, self.namespace, kept=self.kept.keys).fingerprint
+        self._baseline[name] = probe(self.namespace[name], name, self.namespace, flats=self._flats, kept=self.kept.keys).fingerprint
         self._roots[name] = id(self.namespace[name])
 
     def _end_sync(self) -> None:

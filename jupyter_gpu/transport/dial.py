@@ -4,49 +4,64 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import inspect
+import os
 import re
 import socket
 import ssl
-from typing import Any
+import urllib.request
 
-from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import InvalidStatus, NegotiationError, WebSocketException
 from websockets.http11 import Response
+from websockets.uri import parse_uri
 
 from ..wire.errors import GatewayUnreachable, JupyterGpuError, ProtocolMismatch, SessionNotFound, TokenRefused
 from .address import Address, parse
-from .envelope import SUBPROTOCOL, WEBSOCKET_OPTIONS, no_delay
+from .connection import Connection
+from .envelope import SUBPROTOCOL
+from .plain import open_plain
+from .upgrade import ask, connect_socket
 
 _SESSION = re.compile(r"/v1/sessions/([^/]+)/")
-#: websockets 14 asks no proxy and has no such parameter.
-_KNOWS_PROXY = "proxy" in inspect.signature(connect).parameters
+
+#: Set to "websockets": connections are that library's, as they are anyway through a proxy and over TLS.
+CARRIER = "JUPYTER_GPU_CARRIER"
 
 
-async def dial(url: str | Address, path: str, token: str, *, timeout: float = 10.0) -> ClientConnection:
+async def dial(url: str | Address, path: str, token: str, *, timeout: float = 10.0) -> Connection:
     """An open websocket to ``path`` ("/v1/rpc") of the gateway at ``url``; ``timeout`` in seconds. Raises ``BadOptionValue``,
     ``GatewayUnreachable``, ``TokenRefused``, ``ProtocolMismatch``, ``SessionNotFound``."""
     address = url if isinstance(url, Address) else parse(url)
-    options: dict[str, Any] = {
-        **WEBSOCKET_OPTIONS,
-        "subprotocols": [SUBPROTOCOL],
-        "additional_headers": {"Authorization": f"Bearer {token}"},
-        "open_timeout": timeout,
-    }
-    if _KNOWS_PROXY and address.is_local:
-        options["proxy"] = None  # a proxy that the environment names could not come back to this machine
+    connection: Connection
     try:
-        if address.socket:
-            connection = await unix_connect(address.socket, address.at(path), **options)
+        if _is_direct(address):
+            connection = await asyncio.wait_for(_open_raw(address, path, token), timeout)
         else:
-            connection = await connect(address.at(path), **options)
+            connection = await open_plain(address, path, token, timeout)
     except (OSError, EOFError, ValueError, asyncio.TimeoutError, WebSocketException) as error:  # ValueError: websockets 14, of a bad answer
         raise explain(error, address, path, timeout) from error
     if connection.subprotocol != SUBPROTOCOL:
         await connection.close()
         raise ProtocolMismatch(here=SUBPROTOCOL, there="")
-    no_delay(connection)
     return connection
+
+
+def _is_direct(address: Address) -> bool:
+    """Whether a socket of our own will do."""
+    if os.environ.get(CARRIER) == "websockets" or not address.at("").startswith("ws://"):
+        return False
+    if isinstance(asyncio.get_running_loop(), getattr(asyncio, "ProactorEventLoop", ())):
+        return False
+    if address.is_local:
+        return True
+    proxies = urllib.request.getproxies()
+    return not any(proxies.get(kind) for kind in ("ws", "socks", "https", "http", "all"))
+
+
+async def _open_raw(address: Address, path: str, token: str) -> Connection:
+    url = address.at(path)
+    uri = parse_uri(url)
+    sock = await connect_socket(uri.host, uri.port, address.socket)
+    return await ask(sock, url, token, hidden=address.is_local)
 
 
 def explain(error: Exception, address: Address, path: str, timeout: float) -> JupyterGpuError:

@@ -13,15 +13,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
-from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.connection import broadcast
-from websockets.exceptions import ConnectionClosed, ConnectionClosedError
-
 from ..wire.codec import BytesLike
 from ..wire.errors import FrameGarbled, FrameTooLarge, LinkBroken, SessionLost, WireError, from_record
 from ..wire.link import Lane, Link
 from ..wire.messages import AnyMessage, Message, PeerAttached, PeerDetached, SessionEnded
 from . import envelope
+from .connection import Connection, Data, Ending
 from .redial import Dialer, Redialer
 
 _log = logging.getLogger(__name__)
@@ -66,7 +63,7 @@ class LinkDriver:
         self._on_state = on_state or (lambda state, detail: None)
         self._high_water = high_water
         self._ack_delay = ack_delay
-        self._connection: ClientConnection | None = None
+        self._connection: Connection | None = None
         self._attached = False
         self._garbled = 0  # connections in a row that ended in garbage, without a payload before
         self._writable = asyncio.Event()  # work for the pump
@@ -91,7 +88,7 @@ class LinkDriver:
         """Tell the gateway something beside the link; False: not connected, and it is not kept."""
         if self._connection is None:
             return False
-        broadcast([self._connection], envelope.notice(message))
+        self._connection.put([envelope.notice(message)])
         return True
 
     async def drain(self, below: int | None = None) -> None:
@@ -112,7 +109,7 @@ class LinkDriver:
                 # The closing handshake waits for a peer that may not read.
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(connection.close(), envelope.WEBSOCKET_OPTIONS["close_timeout"])
-                connection.transport.abort()
+                connection.abort()
             await self._ended.wait()
         else:
             self._finish()
@@ -143,21 +140,15 @@ class LinkDriver:
 
     # ------------------------------------------------------------ connections
 
-    async def _serve(self, connection: ClientConnection) -> str:
+    async def _serve(self, connection: Connection) -> str:
         """Read until the connection drops or the driver is closed; says why it dropped."""
         self._connection = connection
         pump = asyncio.ensure_future(self._pump(connection))
         try:
             self._on_state("connected", "")
-            async for data in connection:
-                self._received(data)
-            return _why(connection)
-        except ConnectionClosedError as error:
-            if error.sent is not None and error.sent.code in _UNREADABLE and not error.rcvd_then_sent:
-                self._unreadable(FrameGarbled(reason=error.sent.reason or "a websocket frame that is not one"))
-            if error.rcvd is not None and error.rcvd.code == envelope.TAKEN_OVER:  # the two would throw each other out for ever
-                raise SessionLost(session=self.session, reason=error.rcvd.reason) from None
-            return _why(connection)
+            ending = await connection.listen(self._received)
+            self._ended_as(ending)
+            return ending.why
         except (FrameGarbled, FrameTooLarge) as error:
             self._unreadable(error)
             return error.sentence
@@ -169,8 +160,15 @@ class LinkDriver:
             self._detached()
             pump.cancel()
             await asyncio.wait([pump])
-            connection.transport.abort()
+            connection.abort()
             await connection.wait_closed()
+
+    def _ended_as(self, ending: Ending) -> None:
+        rcvd, sent = ending.rcvd, ending.sent
+        if sent is not None and sent.code in _UNREADABLE and not ending.theirs_first:
+            self._unreadable(FrameGarbled(reason=sent.reason or "a websocket frame that is not one"))
+        if rcvd is not None and rcvd.code == envelope.TAKEN_OVER:  # the two would throw each other out for ever
+            raise SessionLost(session=self.session, reason=rcvd.reason)
 
     def _unreadable(self, error: WireError) -> None:
         """A new connection mends an accident, and nothing else."""
@@ -184,7 +182,7 @@ class LinkDriver:
         self._failure = error
         self._closing.set()
         if self._connection is not None:
-            self._connection.transport.abort()
+            self._connection.abort()
 
     def _finish(self) -> None:
         self._queue.clear()
@@ -196,7 +194,7 @@ class LinkDriver:
 
     # ------------------------------------------------------------ reading
 
-    def _received(self, data: str | bytes) -> None:
+    def _received(self, data: Data) -> None:
         found = envelope.open_envelope(data)
         if isinstance(found, memoryview):
             payloads = self.link.receive(found)
@@ -273,32 +271,27 @@ class LinkDriver:
         connection = self._connection
         if connection is None:
             return
-        while connection.transport.get_write_buffer_size() < _DIRECT:
+        while connection.pending < _DIRECT:
             frames = self.link.frames(1)
             if not frames:
                 return
             for parts in frames:
-                broadcast([connection], envelope.frame(parts))
+                connection.put([envelope.FRAME, *parts])
         self._writable.set()
 
-    async def _pump(self, connection: ClientConnection) -> None:
+    async def _pump(self, connection: Connection) -> None:
         try:
             while True:
                 await self._writable.wait()
                 self._writable.clear()
-                while frames := self.link.frames(1):
+                await connection.room()
+                while connection.ending is None and (frames := self.link.frames(1)):
                     for parts in frames:
-                        await connection.send(envelope.frame(parts))
-        except ConnectionClosed:
-            pass  # the reader sees it too, and deals with it
+                        connection.put([envelope.FRAME, *parts])
+                    await connection.room()
         except Exception as error:
             self._fail(error)
 
 
 #: Close codes for what could not be read: protocol error, bad text, too big.
 _UNREADABLE = (1002, 1007, 1009)
-
-
-def _why(connection: ClientConnection) -> str:
-    protocol = connection.protocol  # the connection has these only from websockets 15 on
-    return protocol.close_reason or f"the connection was closed ({protocol.close_code})"

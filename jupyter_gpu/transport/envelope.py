@@ -59,7 +59,7 @@ def frame(parts: Sequence[BytesLike]) -> bytes:
     return b"".join([FRAME, *parts])
 
 
-def open_envelope(data: str | bytes) -> AnyMessage | memoryview:
+def open_envelope(data: str | bytes | memoryview) -> AnyMessage | memoryview:
     """A notice, or the bytes of a frame. Raises ``FrameGarbled``."""
     if isinstance(data, str):
         raise FrameGarbled(reason="text on a binary websocket")
@@ -68,7 +68,7 @@ def open_envelope(data: str | bytes) -> AnyMessage | memoryview:
         return memoryview(data)[1:]
     if kind == NOTICE:
         return decode(memoryview(data)[1:])[0]
-    raise FrameGarbled(reason=f"a websocket message that begins with {kind!r}")
+    raise FrameGarbled(reason=f"a websocket message that begins with {bytes(kind)!r}")
 
 
 def no_delay(connection: Connection) -> None:

@@ -7,11 +7,10 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable
 
-from websockets.asyncio.client import ClientConnection
-
 from ..wire.errors import GatewayUnreachable, SessionLost
+from .connection import Connection
 
-Dialer = Callable[[], Awaitable[ClientConnection]]
+Dialer = Callable[[], Awaitable[Connection]]
 
 
 class Redialer:
@@ -34,7 +33,7 @@ class Redialer:
         self._pause = self._shortest
         self._lost_at = None
 
-    async def dial(self) -> ClientConnection | None:
+    async def dial(self) -> Connection | None:
         """The next connection; None: closed meanwhile. Raises ``SessionLost``, and what the dialer raises other than
         ``GatewayUnreachable`` (that too, the first time)."""
         now = asyncio.get_running_loop().time
@@ -61,7 +60,7 @@ class Redialer:
             await asyncio.wait_for(self._closing.wait(), self._pause * random.uniform(0.5, 1))
         self._pause = min(2 * self._pause, self._longest)
 
-    async def _try(self) -> ClientConnection | None:
+    async def _try(self) -> Connection | None:
         if self._closing.is_set():
             return None
         dialing = asyncio.ensure_future(self._dialer())
@@ -79,4 +78,4 @@ class Redialer:
                 dialing.cancel()
                 await asyncio.wait([dialing])
                 if not dialing.cancelled() and dialing.exception() is None:
-                    dialing.result().transport.abort()  # it came too late: nobody would close it
+                    dialing.result().abort()  # it came too late: nobody would close it

@@ -73,6 +73,23 @@ def decode(payload: BytesLike | Sequence[BytesLike]) -> tuple[AnyMessage, list[m
     return _decode_parts(payload)
 
 
+def peek(beginning: BytesLike, size: int) -> tuple[AnyMessage, int, int] | None:
+    """Of a payload of ``size`` bytes that has one buffer: the message, where it ends, and where the buffer begins. None if the beginning
+    is too short to tell, or if it is another kind of payload. Raises ``FrameGarbled``."""
+    view = memoryview(beginning)
+    if len(view) < _HEAD.size + 8:
+        return None
+    count, length = _HEAD.unpack_from(view)
+    start = _HEAD.size + 8
+    end = start + length
+    if count != 1 or end > len(view):
+        return None
+    (buffer,) = struct.unpack_from("<Q", view, _HEAD.size)
+    if end + _gap(end, buffer) + buffer != size:
+        return None
+    return _read_body(view[start:end]), end, size - buffer
+
+
 def size_of(parts: Sequence[BytesLike]) -> int:
     """Bytes of a payload that is still in parts."""
     return sum(map(len, parts))

@@ -121,8 +121,8 @@ class Incoming:
             raise FrameGarbled(reason=f"frame {data.number} is out of place in its payload")
         if data.flags == FIRST | LAST:
             self.seen = data.number
-            # Copied, for memory that the caller may write to; what is large comes in several frames.
-            return memoryview(bytearray(data.chunk))
+            # Copied if need be, for memory that the caller may write to.
+            return memoryview(bytearray(data.chunk)) if data.chunk.readonly else data.chunk
         total = data.total if self._buffer is None else len(self._buffer)
         end = self._filled + size
         if not size or end > total or (end == total) is not bool(data.flags & LAST):
@@ -141,12 +141,13 @@ class Incoming:
         if total > self._max_payload:
             raise FrameTooLarge(size=total, limit=self._max_payload)
         try:
-            return _pages(total) if total >= _OWN_PAGES_FROM else memoryview(bytearray(total))
+            return pages(total) if total >= _OWN_PAGES_FROM else memoryview(bytearray(total))
         except (OSError, OverflowError, MemoryError):
             raise FrameTooLarge(size=total, limit=self._max_payload) from None
 
 
-def _pages(size: int) -> memoryview:
+def pages(size: int) -> memoryview:
+    """Memory of its own for what stays: not touched before it is written. Raises ``OSError`` and its like."""
     if hasattr(mmap, "MAP_PRIVATE"):
         # Not shared with children: a fork must see its own copy, as of any other memory.
         pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -146,7 +146,8 @@ class Link:
         return out
 
     def receive(self, frame: BytesLike) -> list[tuple[Lane, memoryview]]:
-        """Payloads that are complete with this frame, in the order of their lane: writable memory that belongs to the caller."""
+        """Payloads that are complete with this frame, in the order of their lane: writable memory that belongs to the caller, and
+        that is the frame's own where the frame is writable (its driver gives that memory away with it)."""
         self._check()
         found = frames.parse(frame)
         if isinstance(found, Resume):

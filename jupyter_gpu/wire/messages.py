@@ -19,22 +19,21 @@ from __future__ import annotations
 
 import msgspec
 
-from .records import (
-    BufferRef,
-    CannotTravel,
-    CellNames,
-    CellTerms,
-    ErrorRecord,
-    Gpu,
-    HandleInfo,
-    Record,
-    RemoteError,
-    SessionInfo,
-    SessionState,
-    Snapshot,
-    Versions,
-    Wanted,
-)
+from .records import BufferRef as BufferRef
+from .records import CannotTravel as CannotTravel
+from .records import CellNames as CellNames
+from .records import CellTerms as CellTerms
+from .records import ErrorRecord as ErrorRecord
+from .records import Gpu as Gpu
+from .records import HandleInfo as HandleInfo
+from .records import Record as Record
+from .records import RemoteError as RemoteError
+from .records import RingOffer as RingOffer
+from .records import SessionInfo as SessionInfo
+from .records import SessionState as SessionState
+from .records import Snapshot as Snapshot
+from .records import Versions as Versions
+from .records import Wanted as Wanted
 
 #: Spoken by this release. A peer of another number is refused with both numbers in the error.
 PROTOCOL = 1
@@ -206,6 +205,7 @@ class KernelHello(Message):
     pid: int
     versions: Versions
     cwd: str
+    ring: RingOffer | None = None
 
 
 class RunCell(Message):
@@ -275,6 +275,12 @@ class Jupyter(Message):
     channel: str  #: "iopub", "stdin", "shell", "control"
 
 
+class InputOver(Message):
+    """Nobody waits any more for the answer to the ``input_request`` of this msg_id: an interrupt came."""
+
+    request: str
+
+
 class Offer(Message):
     """ "Which of these chunks do you lack?" Answered by ``Want``, which says so by position."""
 
@@ -289,9 +295,14 @@ class Want(Message):
 
 
 class Chunk(Message):
-    """One chunk; its bytes are the only out-of-band buffer."""
+    """A piece of a chunk; its bytes are the only out-of-band buffer. ``size`` -1: all of the chunk."""
 
     digest: bytes
+    offset: int = 0
+    size: int = -1  #: bytes of the whole chunk
+    slot: int = -1  #: where in the shared memory the ``length`` bytes of the piece are; there is no buffer then
+    length: int = 0
+    packed: bool = False  #: the buffer is compressed (zstd); ``length`` bytes come out of it
 
 
 class Fetch(Message):
@@ -339,62 +350,10 @@ AnyMessage = (
     | Applied
     | Kept
     | Jupyter
+    | InputOver
     | Offer
     | Want
     | Chunk
     | Fetch
     | Fetched
 )
-
-__all__ = [
-    "PROTOCOL",
-    "Activity",
-    "AnyMessage",
-    "Applied",
-    "Assign",
-    "Assigned",
-    "BufferRef",
-    "CannotTravel",
-    "CellDone",
-    "CellNames",
-    "Chunk",
-    "Done",
-    "ErrorRecord",
-    "Failed",
-    "Fetch",
-    "Fetched",
-    "GetInventory",
-    "Gpu",
-    "HandleInfo",
-    "Hello",
-    "Interrupt",
-    "Inventory",
-    "Jupyter",
-    "Kept",
-    "KernelExited",
-    "KernelHello",
-    "ListSessions",
-    "Message",
-    "Offer",
-    "OpenSession",
-    "Opened",
-    "PeerAttached",
-    "PeerDetached",
-    "Record",
-    "Release",
-    "RemoteError",
-    "RunCell",
-    "SessionChanged",
-    "SessionEnded",
-    "SessionInfo",
-    "SessionState",
-    "Sessions",
-    "Snapshot",
-    "StopSession",
-    "Versions",
-    "Want",
-    "Wanted",
-    "Welcome",
-    "WorkerFailed",
-    "WorkerHello",
-]

@@ -72,6 +72,14 @@ class SessionInfo(Record):
     warm: bool = False  #: a standby worker was taken, none was started
 
 
+class RingOffer(Record):
+    """Where a kernel's shared memory is, for a client on the same host; ``nonce`` is in it too."""
+
+    pid: int
+    fd: int
+    nonce: bytes
+
+
 class ErrorRecord(Record):
     """A :class:`jupyter_gpu.wire.errors.JupyterGpuError` on its way."""
 

@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
 
 from jupyter_gpu._version import __version__
 from jupyter_gpu.transport.address import parse
-from jupyter_gpu.transport.envelope import SUBPROTOCOL, TAKEN_OVER, no_delay, open_envelope
+from jupyter_gpu.transport.connection import Connection, ConnectionClosed
+from jupyter_gpu.transport.envelope import SUBPROTOCOL, TAKEN_OVER, open_envelope
 from jupyter_gpu.wire.errors import FrameGarbled, JupyterGpuError, ProtocolMismatch, SessionLost
 from jupyter_gpu.wire.messages import (
     PROTOCOL,
@@ -135,36 +135,34 @@ class Gateway:
 
     # ------------------------------------------------------------ who may come in
 
-    async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def _admit(self, protocol: ServerProtocol, request: Request) -> Response | None:
         """Before the upgrade: None lets it go on."""
         await self._serving.wait()  # clients of a gateway that was restarted come while it still takes stock
         path = request.path.partition("?")[0]
         if path == "/healthz":
-            return connection.respond(http.HTTPStatus.OK, "ok\n")
+            return protocol.reject(http.HTTPStatus.OK, "ok\n")
         token = bearer(request.headers.get("Authorization"))
         allowed = bool(self.keys.worker_of(token)) if path == "/v1/worker" else self.keys.is_client(token)
         if not allowed:
-            return connection.respond(http.HTTPStatus.UNAUTHORIZED, "The token is not valid here.\n")
+            return protocol.reject(http.HTTPStatus.UNAUTHORIZED, "The token is not valid here.\n")
         spoken = request.headers.get("Sec-WebSocket-Protocol", "")
         if SUBPROTOCOL not in [p.strip() for p in spoken.split(",")]:
-            response = connection.respond(http.HTTPStatus.UPGRADE_REQUIRED, f"This gateway speaks {SUBPROTOCOL}.\n")
+            response = protocol.reject(http.HTTPStatus.UPGRADE_REQUIRED, f"This gateway speaks {SUBPROTOCOL}.\n")
             response.headers["Sec-WebSocket-Protocol"] = SUBPROTOCOL
             return response
         session = _session_of(path)
         found = self.manager.fleet.sessions.get(session)
         if path in ("/v1/rpc", "/v1/worker") or (found is not None and found.state in state.USABLE):
             return None
-        return connection.respond(http.HTTPStatus.NOT_FOUND, "There is nothing here.\n")
+        return protocol.reject(http.HTTPStatus.NOT_FOUND, "There is nothing here.\n")
 
-    async def _connected(self, socket: ServerConnection) -> None:
-        no_delay(socket)
-        assert socket.request is not None
-        path = socket.request.path.partition("?")[0]
+    async def _connected(self, socket: Connection) -> None:
+        path = socket.path.partition("?")[0]
         try:
             if path == "/v1/rpc":
                 await self._rpc(socket)
             elif path == "/v1/worker":
-                await self._worker(socket, self.keys.worker_of(bearer(socket.request.headers.get("Authorization"))))
+                await self._worker(socket, self.keys.worker_of(bearer(socket.authorization)))
             else:
                 await self._client_link(socket, _session_of(path))
         except FrameGarbled as error:
@@ -175,13 +173,13 @@ class Gateway:
         except ConnectionClosed as error:
             _log.warning("%s: %s", path, error)
         finally:
-            closed = socket.protocol.close_sent
-            if closed is not None and closed.code in _UNREADABLE and not socket.protocol.close_rcvd_then_sent:
-                _log.warning("%s was closed: %s", path, closed.reason or f"what came was no websocket message ({closed.code})")
+            closed = socket.ending
+            if closed is not None and closed.sent is not None and closed.sent.code in _UNREADABLE and not closed.theirs_first:
+                _log.warning("%s was closed: %s", path, closed.sent.reason or f"what came was no websocket message ({closed.sent.code})")
 
     # ------------------------------------------------------------ handlers
 
-    async def _rpc(self, socket: ServerConnection) -> None:
+    async def _rpc(self, socket: Connection) -> None:
         connection = RpcConnection(self, socket)
         self.rpc.add(connection)
         try:
@@ -198,7 +196,7 @@ class Gateway:
         if not linked and not any(session_id in other.sessions for other in self.rpc):
             self.manager.handle(state.Clients(session_id, 0))
 
-    async def _client_link(self, socket: ServerConnection, session_id: str) -> None:
+    async def _client_link(self, socket: Connection, session_id: str) -> None:
         session = self.manager.fleet.sessions.get(session_id)
         if session is None:
             return  # it ended in this moment
@@ -219,7 +217,7 @@ class Gateway:
                 self.manager.handle(state.Clients(session_id, 0))
             await pair.left(socket, "the notebook's connection closed")
 
-    async def _worker(self, socket: ServerConnection, worker_id: str) -> None:
+    async def _worker(self, socket: Connection, worker_id: str) -> None:
         hello = open_envelope(await asyncio.wait_for(socket.recv(), 10))
         if not isinstance(hello, WorkerHello):
             raise FrameGarbled(reason="a worker did not begin with WorkerHello")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed
-
+from jupyter_gpu.transport.connection import Connection, Data
 from jupyter_gpu.transport.envelope import FRAME, NOTICE, notice, open_envelope
 from jupyter_gpu.wire.errors import FrameGarbled
-from jupyter_gpu.wire.messages import Message, PeerAttached, PeerDetached
+from jupyter_gpu.wire.messages import AnyMessage, Message, PeerAttached, PeerDetached
+
+#: Bytes that wait for an end beyond which nothing more is taken for it. A frame of the largest size may come on top.
+_FULL = 512 << 10
 
 
 @dataclass
@@ -18,10 +19,10 @@ class Pair:
     """The two ends of a session's link, as far as they are connected. What comes for an end that is not there is dropped: the link
     sends again what was not acknowledged."""
 
-    client: ServerConnection | None = None
-    worker: ServerConnection | None = None
+    client: Connection | None = None
+    worker: Connection | None = None
 
-    def other(self, end: ServerConnection) -> ServerConnection | None:
+    def other(self, end: Connection) -> Connection | None:
         return self.worker if end is self.client else self.client if end is self.worker else None
 
     async def attached(self) -> None:
@@ -30,7 +31,7 @@ class Pair:
             for end in (self.client, self.worker):
                 await tell(end, PeerAttached())
 
-    async def left(self, end: ServerConnection, reason: str) -> None:
+    async def left(self, end: Connection, reason: str) -> None:
         """One end is gone: tell the other."""
         other = self.other(end)
         if end is self.client:
@@ -41,28 +42,31 @@ class Pair:
             await tell(other, PeerDetached(reason=reason))
 
 
-async def tell(end: ServerConnection, message: Message) -> None:
+async def tell(end: Connection, message: Message) -> None:
     """A notice; one that is gone needs none."""
-    with contextlib.suppress(ConnectionClosed):
-        await end.send(notice(message))
+    end.put([notice(message)])
+    await end.room()
 
 
-async def forward(end: ServerConnection, pair: Pair, on_notice: object) -> None:
-    """Until ``end`` closes: frames go to the other end, each only after the one before was taken, so that a slow reader holds up the
-    sender and not our memory. Notices go to ``on_notice``. Raises ``FrameGarbled`` for anything else."""
-    assert callable(on_notice)
-    with contextlib.suppress(ConnectionClosed):
-        async for data in end:
-            if isinstance(data, str) or not data:
-                raise FrameGarbled(reason="text, or nothing, on a binary websocket")
-            if data[:1] == NOTICE:
-                message = open_envelope(data)
-                assert not isinstance(message, memoryview)
-                await on_notice(message)
-                continue
-            if data[:1] != FRAME:
-                raise FrameGarbled(reason=f"a websocket message that begins with {data[:1]!r}")
-            other = pair.other(end)
-            if other is not None:
-                with contextlib.suppress(ConnectionClosed):
-                    await other.send(data)
+async def forward(end: Connection, pair: Pair, on_notice: Callable[[AnyMessage], Awaitable[None]]) -> None:
+    """Until ``end`` closes: frames go to the other end, the memory that they came in and not a copy. While too much waits there, nothing
+    is read here, so that a slow reader holds up the sender and not our memory. Notices go to ``on_notice``. Raises ``FrameGarbled`` for
+    anything else."""
+
+    def take(data: Data) -> Awaitable[None] | None:
+        if isinstance(data, str) or not data:
+            raise FrameGarbled(reason="text, or nothing, on a binary websocket")
+        kind = data[:1]
+        if kind == NOTICE:
+            message = open_envelope(data)
+            assert not isinstance(message, memoryview)
+            return on_notice(message)
+        if kind != FRAME:
+            raise FrameGarbled(reason=f"a websocket message that begins with {bytes(kind)!r}")
+        other = pair.other(end)
+        if other is None:
+            return None
+        other.put([data])
+        return other.room() if other.pending > _FULL else None
+
+    await end.listen(take)

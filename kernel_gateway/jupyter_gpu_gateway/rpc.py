@@ -9,10 +9,7 @@ import secrets
 import sys
 from typing import TYPE_CHECKING
 
-from websockets.asyncio.connection import broadcast
-from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed
-
+from jupyter_gpu.transport.connection import Connection, ConnectionClosed, Data
 from jupyter_gpu.wire.codec import decode, encode
 from jupyter_gpu.wire.errors import FrameGarbled, InternalError, JupyterGpuError, ProtocolMismatch, SessionNotFound
 from jupyter_gpu.wire.messages import (
@@ -45,7 +42,7 @@ _log = logging.getLogger(__name__)
 class RpcConnection:
     """One client. Requests are answered in order; ``SessionChanged`` comes in between, for sessions that it opened."""
 
-    def __init__(self, gateway: Gateway, socket: ServerConnection) -> None:
+    def __init__(self, gateway: Gateway, socket: Connection) -> None:
         self._gateway = gateway
         self._socket = socket
         self.sessions: set[str] = set()  #: that it opened
@@ -54,8 +51,7 @@ class RpcConnection:
         with contextlib.suppress(ConnectionClosed):
             try:
                 await self._greet()
-                async for data in self._socket:
-                    await self._answer(_decode(data))
+                await self._socket.listen(lambda data: self._answer(_decode(data)))
             except JupyterGpuError as error:
                 _log.warning("a client is sent away: %s", error)
                 await self._send(Failed(id=0, error=error.to_record()))
@@ -74,7 +70,7 @@ class RpcConnection:
     def changed(self, session: SessionInfo, error: JupyterGpuError | None) -> None:
         """Push a change to this client, if it opened the session."""
         if session.session_id in self.sessions:
-            broadcast([self._socket], b"".join(encode(SessionChanged(session=session, error=None if error is None else error.to_record()))))
+            self._socket.put(encode(SessionChanged(session=session, error=None if error is None else error.to_record())))
 
     async def _answer(self, message: AnyMessage) -> None:
         request = getattr(message, "id", 0)
@@ -132,7 +128,7 @@ class RpcConnection:
         return Opened(id=message.id, session=info(manager.fleet.sessions[session_id], manager.fleet), created=True)
 
 
-def _decode(data: str | bytes) -> AnyMessage:
+def _decode(data: Data) -> AnyMessage:
     if isinstance(data, str):
         raise FrameGarbled(reason="text on a binary websocket")
     return decode(data)[0]

@@ -56,6 +56,7 @@ class FakeSession:
     def __init__(self, key: str, label: str) -> None:
         self.info = SessionInfo(session_id=key, key=key, state=SessionState.READY, label=label, created=time.time(), pid=1)
         self.listener: Callable[[Any, list[memoryview]], None] | None = None
+        self.on_input_over: Callable[[str], None] | None = None
         self.namespace: dict[str, Any] = {"__name__": "__main__"}
         self.replica = Replica(self.namespace, "kernel")
         self.store = ChunkStore()
@@ -165,7 +166,6 @@ class FakeSession:
             buffers += [] if data is None else [data]
             lines = traceback.format_exception_only(exception)
             error = RemoteError(ename=type(exception).__name__, evalue=str(exception), traceback=["REMOTE TRACEBACK", *lines], pickled=ref)
-            self.out("error", {"ename": error.ename, "evalue": error.evalue, "traceback": error.traceback}, message.run_id)
         stuck = {s.name for s in export.stuck}
         handles = [describe(self.namespace[n], n, "keep=") for n in {*message.keep, *stuck} if n in self.namespace]
         self.tell(

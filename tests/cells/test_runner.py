@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -12,6 +13,7 @@ import pytest
 
 from jupyter_gpu.cells.failures import RemoteError
 from jupyter_gpu.cells.notebook import Notebook
+from jupyter_gpu.cells.remote import Remote
 from jupyter_gpu.cells.runner import source_of
 from jupyter_gpu.sync.handles import Handle
 from jupyter_gpu.wire.errors import (
@@ -19,6 +21,7 @@ from jupyter_gpu.wire.errors import (
     CellTimeout,
     NoSuchName,
     SessionLost,
+    SnapshotRefused,
     UnknownOption,
     ValueCannotTravel,
     WorkerDied,
@@ -257,6 +260,32 @@ def test_refused_snapshot_with_stale_tokens_is_sent_whole(run: Run, gateway: Any
     assert isinstance(Notebook.of(shell).remotes["H100"].session, object) and len(gateway.opened) == 1
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_a_thread_changes_on_its_way_is_sent_anew_once(
+    run: Run, gateway: Any, shell: Any, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    run("import numpy as np\nv = np.zeros(1000)")
+    run("%%remote gpu=H100\npass")
+    ship = Remote.ship
+    left = [times]
+
+    def shipped(remote: Remote, export: Any, first: int = 0) -> Any:
+        if export.sent and left[0]:
+            left[0] -= 1
+            shell.user_ns["v"][5] += 1  # after the digest was taken
+        return ship(remote, export, first)
+
+    monkeypatch.setattr(Remote, "ship", shipped)
+    result = run("%%remote gpu=H100\nseen = v[5]")
+    if times == 1:
+        result.raise_error()
+        assert shell.user_ns["seen"] == 1
+    else:
+        assert isinstance(result.error_in_exec, SnapshotRefused) and "seen" not in shell.user_ns
+        run("%%remote gpu=H100\nseen = v[5]").raise_error()
+        assert shell.user_ns["seen"] == 2
+
+
 def test_snapshot_that_needs_a_missing_module(run: Run, shell: Any, gateway: Any) -> None:
     run("%%remote gpu=H100\npass")
 
@@ -375,6 +404,42 @@ def test_input_is_asked_here(run: Run, gateway: Any, monkeypatch: Any) -> None:
     assert asked == ["name? "]
     message, parts = gateway.opened[0].got_jupyter
     assert message.channel == "stdin" and b'"answer"' in bytes(parts[3])
+
+
+@pytest.mark.parametrize("when", ["before it is asked", "while it is asked"])
+def test_input_that_nobody_waits_for_any_more_is_not_asked_for(run: Run, gateway: Any, monkeypatch: Any, when: str) -> None:
+    """The stop button was pressed in the moment in which the remote code asked: the kernel gave up, the question is still on its way."""
+    run("%%remote gpu=H100\npass")
+    asked: list[str] = []
+
+    def over(request: str) -> None:
+        thread = threading.Thread(target=gateway.opened[0].on_input_over, args=(request,))
+        thread.start()
+        thread.join(10)
+
+    def ask(prompt: str) -> str:
+        asked.append(prompt)
+        over(request)
+        threading.Event().wait(10)
+        return "answer"  # not reached: the wait is cut short
+
+    monkeypatch.setattr("builtins.input", ask)
+    request = ""
+
+    def script(s: Any, message: RunCell) -> None:
+        nonlocal request
+        mark = s.replica.mark()
+        s.out("input_request", {"prompt": "? ", "password": False}, message.run_id, channel="stdin")
+        request = json.loads(bytes(s.inbox.queue[-1][1][0]))["msg_id"]
+        if when == "before it is asked":
+            over(request)
+        s.inbox.put(lambda: s.finish(message, mark))
+
+    gateway.opened[0].script = script
+    run("%%remote gpu=H100 timeout=20s\ninput('? ')").raise_error()
+    assert asked == (["? "] if when == "while it is asked" else [])
+    assert not hasattr(gateway.opened[0], "got_jupyter"), "and nothing is answered"
+    assert gateway.opened[0].interrupts == 0, "it was no press of the stop button"
 
 
 def test_local_modules_go_as_sources(run: Run, gateway: Any, tmp_path: Any, monkeypatch: Any) -> None:

@@ -6,9 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-from notebook_driver import Notebook, descendants_in, wait_for
+from notebook_driver import Notebook, end_gateways
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +19,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     env = {k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER_", "JPY_"))}
     env |= {"HOME": str(home), "JUPYTER_RUNTIME_DIR": str(runtime), "JUPYTER_GPU_SIMULATE": "H100:2", "IPYTHONDIR": str(home / "ipython")}
     yield env
-    for process in descendants_in(runtime):
-        try:
-            if any("jupyter_gpu_gateway" in part for part in process.cmdline()):
-                process.terminate()
-        except psutil.Error:
-            continue
-    wait_for(lambda: not descendants_in(runtime), f"all processes gone: {descendants_in(runtime)}")
+    end_gateways(runtime)
 
 
 @pytest.fixture(scope="module")

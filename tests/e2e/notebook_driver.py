@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -156,6 +157,15 @@ def descendants_in(runtime: Path) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def end_gateways(runtime: Path) -> None:
+    """End the gateways of a runtime folder in order, and wait until nothing of them is left."""
+    for process in descendants_in(runtime):
+        with contextlib.suppress(psutil.Error):  # it may be ending by itself
+            if any("jupyter_gpu_gateway" in part for part in process.cmdline()):
+                process.terminate()
+    wait_for(lambda: not descendants_in(runtime), lambda: f"nothing left: {descendants_in(runtime)}")
 
 
 def wait_for(condition: Callable[[], bool], what: str | Callable[[], str], timeout: float = 30.0) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from notebook_driver import Notebook, Result, descendants_in, wait_for
+from notebook_driver import Notebook, Result, descendants_in, end_gateways
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -182,17 +182,7 @@ def test_gateway_killed_in_mid_cell_is_said(place: dict[str, str], tmp_path: Pat
             assert book.ok("%%remote gpu=cpu\nprint(kept)", timeout=90).text() == "1\n"
     finally:
         book.close()
-        for process in descendants_in(runtime):
-            try:
-                if any("jupyter_gpu_gateway" in part for part in process.cmdline()):
-                    process.terminate()
-            except psutil.Error:
-                continue
-        wait_for(
-            lambda: not descendants_in(runtime),
-            lambda: f"nothing left: {[(p.pid, p.ppid(), p.cmdline()) for p in descendants_in(runtime)]}",
-            timeout=30,
-        )
+        end_gateways(runtime)
 
 
 def test_status_plan_help(notebook: Notebook) -> None:

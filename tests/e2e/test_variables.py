@@ -63,7 +63,7 @@ def test_equal_big_arrays_are_two_arrays(notebook: Notebook) -> None:
 
 def test_more_than_the_chunk_store_keeps_travels_in_one_cell(notebook: Notebook) -> None:
     notebook.ok("import numpy as np; parts = [np.full(8_000_000, float(i)) for i in range(9)]")  # 576 MB
-    assert notebook.ok(R + "print(sum(p[-1] for p in parts)); twice = [p * 2 for p in parts]").text() == "36.0\n"
+    assert notebook.ok("%%remote gpu=H100 out=twice\nprint(sum(p[-1] for p in parts)); twice = [p * 2 for p in parts]").text() == "36.0\n"
     assert notebook.value("[float(t[0]) for t in twice]") == "[0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0]"
     notebook.ok("del parts, twice")
 

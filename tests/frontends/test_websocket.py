@@ -47,6 +47,21 @@ class Channels:
 
     def run(self, code: str, timeout: float = 120) -> tuple[dict[str, str], list[dict[str, Any]]]:
         """(text by stream, outputs that are not text). Ends with the reply and the idle of this cell."""
+        texts: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        others, ends = [], set()
+        for kind, message in self.start(code, timeout):
+            if kind == "stream":
+                texts[message["content"]["name"]].append(message["content"]["text"])
+            elif kind == "execute_reply" or (kind == "status" and message["content"]["execution_state"] == "idle"):
+                ends.add(kind)
+                if len(ends) == 2:
+                    break
+            else:
+                others.append(message)
+        return {name: "".join(parts) for name, parts in texts.items()}, others
+
+    def start(self, code: str, timeout: float = 120) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Runs a cell: (kind, message) of each answer, for ``timeout`` seconds at most."""
         header = {
             "msg_id": uuid.uuid4().hex,
             "session": self.session,
@@ -64,18 +79,7 @@ class Channels:
             "stop_on_error": True,
         }
         self._send({"header": header, "parent_header": {}, "metadata": {}, "content": content})
-        texts: dict[str, list[str]] = {"stdout": [], "stderr": []}
-        others, ends = [], set()
-        for kind, message in self._under(header["msg_id"], time.monotonic() + timeout):
-            if kind == "stream":
-                texts[message["content"]["name"]].append(message["content"]["text"])
-            elif kind == "execute_reply" or (kind == "status" and message["content"]["execution_state"] == "idle"):
-                ends.add(kind)
-                if len(ends) == 2:
-                    break
-            else:
-                others.append(message)
-        return {name: "".join(parts) for name, parts in texts.items()}, others
+        return self._under(header["msg_id"], time.monotonic() + timeout)
 
     def _send(self, message: dict[str, Any]) -> None:
         if self.v1:
@@ -121,9 +125,6 @@ def test_flushed_lines(server: Site, v1: bool) -> None:
     check_lines(remote_lines(server, v1, FLUSHED), 20_000)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="cells/pace.py: its burst and its rate together exceed what the server lets through in three seconds"
-)
 @pytest.mark.parametrize("v1", [True, False], ids=["v1", "json"])
 def test_unflushed_lines(server: Site, v1: bool) -> None:
     check_lines(remote_lines(server, v1, UNFLUSHED), 100_000, " " + "." * 30)
@@ -132,5 +133,12 @@ def test_unflushed_lines(server: Site, v1: bool) -> None:
 def test_the_limits_are_in_force(server: Site) -> None:
     """Without jupyter-gpu, the same lines are lost: what the tests above pass is no open door."""
     with Channels.of(server, v1=True) as channels:
-        texts, _ = channels.run(FLUSHED)
-    assert "IOPub message rate exceeded" in texts["stderr"] and texts["stdout"].count("\n") < 20_000
+        lines, said = 0, ""
+        for kind, message in channels.start(FLUSHED):
+            if kind == "stream" and message["content"]["name"] == "stdout":
+                lines += message["content"]["text"].count("\n")
+            elif kind == "stream":
+                said += message["content"]["text"]
+            elif kind == "execute_reply":  # the end: an idle may be among what ZMQ drops when the server falls behind
+                break
+    assert "IOPub message rate exceeded" in said and lines < 20_000

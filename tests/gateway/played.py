@@ -10,9 +10,9 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+from plain_client import dial
 from websockets.asyncio.client import ClientConnection
 
-from jupyter_gpu.transport.dial import dial
 from jupyter_gpu.transport.envelope import FRAME, notice, open_envelope
 from jupyter_gpu.wire.codec import decode, encode
 from jupyter_gpu.wire.messages import (

@@ -8,10 +8,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from jupyter_gpu_gateway.store import Store
-from notebook_driver import Notebook, descendants_in, wait_for
+from notebook_driver import Notebook, descendants_in, end_gateways
 from played import Running, go
 from test_bad_input import clear  # type: ignore[import-not-found]
 
@@ -74,13 +73,7 @@ def env(folder: Path) -> Iterator[dict[str, str]]:
     env = {k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER_", "JPY_"))}
     env |= {"HOME": str(folder), "JUPYTER_RUNTIME_DIR": str(runtime), "JUPYTER_GPU_SIMULATE": "H100", "IPYTHONDIR": str(folder / "ipython")}
     yield env
-    for process in descendants_in(runtime):
-        try:
-            if any("jupyter_gpu_gateway" in part for part in process.cmdline()):
-                process.terminate()
-        except psutil.Error:
-            continue
-    wait_for(lambda: not descendants_in(runtime), lambda: f"left: {descendants_in(runtime)}")
+    end_gateways(runtime)
 
 
 def test_a_notebook_whose_runtime_folder_is_full(folder: Path, disk: Path, env: dict[str, str]) -> None:
@@ -102,7 +95,6 @@ def test_a_notebook_whose_runtime_folder_is_full(folder: Path, disk: Path, env: 
         book.close()
 
 
-@pytest.mark.xfail(reason="the kernel takes the OSError of install_sources for the agent's end, and exits with 0", strict=True)
 def test_a_worker_that_cannot_keep_the_sources(folder: Path, disk: Path, env: dict[str, str]) -> None:
     """The person's own module goes along as a file."""
     (folder / "helper.py").write_text("class Thing:\n    x = 1\n" + "# a long comment\n" * 20_000)
@@ -119,7 +111,4 @@ def test_a_worker_that_cannot_keep_the_sources(folder: Path, disk: Path, env: di
         assert book.ok("%%remote gpu=H100\nprint(thing.x)").text() == "1\n"
     finally:
         book.close()
-        for process in descendants_in(folder / "rt"):
-            if any("jupyter_gpu_gateway" in part for part in process.cmdline()):
-                process.terminate()
-        wait_for(lambda: not descendants_in(folder / "rt"), lambda: f"left: {descendants_in(folder / 'rt')}")
+        end_gateways(folder / "rt")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from plain_client import dial
 from played import TOKEN, End, Rpc, Running, go, until
 
-from jupyter_gpu.transport.dial import dial
 from jupyter_gpu.transport.envelope import MAX_MESSAGE
 from jupyter_gpu.wire.messages import PeerAttached
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from plain_client import dial
 from played import TOKEN, USABLE, VERSIONS, End, Rpc, Running, go
 
-from jupyter_gpu.transport.dial import dial
 from jupyter_gpu.transport.envelope import SUBPROTOCOL, open_envelope
 from jupyter_gpu.wire.errors import ProtocolMismatch as Mismatch
 from jupyter_gpu.wire.errors import SessionNotFound, TokenRefused, from_record

@@ -9,19 +9,20 @@ from pathlib import Path
 import pytest
 from jupyter_gpu_gateway.listening import listening
 from played import go
-from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
 
 from jupyter_gpu.transport.address import Address, parse
+from jupyter_gpu.transport.connection import Connection
 from jupyter_gpu.wire.errors import BadOptionValue, GatewayStartFailed
 
 
-async def hello(connection: ServerConnection) -> None:
+async def hello(connection: Connection) -> None:
     await connection.wait_closed()
 
 
-async def ok(connection: ServerConnection, request: Request) -> Response | None:
-    return connection.respond(200, "here\n")  # type: ignore[arg-type]
+async def ok(protocol: ServerProtocol, request: Request) -> Response | None:
+    return protocol.reject(200, "here\n")
 
 
 def at(folder: Path) -> Address:

@@ -17,9 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 from jupyter_gpu_gateway.runtime import kept_token, socket_path, sole_owner, write_info
+from plain_client import dial
 from played import End, Rpc, go
 
-from jupyter_gpu.transport.dial import dial
 from jupyter_gpu.transport.envelope import open_envelope
 from jupyter_gpu.wire.messages import PROTOCOL, Hello, SessionState, Versions, Welcome
 

@@ -13,6 +13,7 @@ from misbehaving_relay import TOKEN, answer, relaying
 
 from jupyter_gpu.transport.dial import dial
 from jupyter_gpu.transport.envelope import SUBPROTOCOL
+from jupyter_gpu.transport.raw import RawConnection
 from jupyter_gpu.wire.errors import (
     BadOptionValue,
     GatewayUnreachable,
@@ -27,20 +28,24 @@ pytestmark = pytest.mark.timeout(20)
 
 def test_a_connection() -> None:
     async def main() -> None:
-        async with relaying() as relay, await dial(relay.url, "/v1/rpc", TOKEN) as connection:
+        async with relaying() as relay:
+            connection = await dial(relay.url, "/v1/rpc", TOKEN)
             assert connection.subprotocol == SUBPROTOCOL
-            sock = connection.transport.get_extra_info("socket")
+            sock = connection.sock if isinstance(connection, RawConnection) else connection.inner.transport.get_extra_info("socket")  # type: ignore[attr-defined]
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             assert relay.requests[0].path == "/v1/rpc"
-            assert not connection.protocol.extensions
+            await connection.close()
+            assert connection.ending is not None and connection.ending.rcvd is not None and connection.ending.rcvd.code == 1000
 
     asyncio.run(main())
 
 
 def test_over_a_unix_socket(tmp_path: Path) -> None:
     async def main() -> None:
-        async with relaying(unix=str(tmp_path / "s")) as relay, await dial(relay.url, "/v1/rpc", TOKEN) as connection:
+        async with relaying(unix=str(tmp_path / "s")) as relay:
+            connection = await dial(relay.url, "/v1/rpc", TOKEN)
             assert connection.subprotocol == SUBPROTOCOL
+            await connection.close()
 
     asyncio.run(main())
 

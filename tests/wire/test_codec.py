@@ -142,3 +142,26 @@ def test_parts_that_were_cut_elsewhere_are_joined() -> None:
     for cut in range(len(joined) + 1):
         message, found = codec.decode([joined[:cut], joined[cut:]])
         assert message == Done(id=1) and found == [b"abc", b"defg"]
+
+
+def test_the_beginning_of_a_payload_tells_where_its_buffer_goes() -> None:
+    for size in (0, 1, 4095, 4096, 70_000):
+        payload = b"".join(codec.encode(Fetch(id=9, names=["n"]), [bytes(size)]))
+        found = codec.peek(payload[:200], len(payload))
+        assert found is not None
+        message, ends, begins = found
+        assert message == Fetch(id=9, names=["n"]) and begins == len(payload) - size and 0 <= begins - ends < 64
+        assert codec.decode([payload[:ends], *([payload[ends:begins]] if ends < begins else []), payload[begins:]])[1][0] == bytes(size)
+        assert codec.peek(payload[: ends - 1], len(payload)) is None, "too short to tell"
+        assert codec.peek(payload[:12], len(payload)) is None
+        assert codec.peek(payload[:200], len(payload) + 1) is None, "of another size"
+
+
+def test_the_beginning_of_something_else() -> None:
+    for buffers in ([], [b"a", b"b"]):
+        payload = b"".join(codec.encode(Fetch(id=9, names=["n"]), buffers))
+        assert codec.peek(payload, len(payload)) is None
+    garbled = struct.pack("<IIQ", 1, 3, 5) + b"\xc1\xc1\xc1" + bytes(5)
+    with pytest.raises(FrameGarbled):
+        codec.peek(garbled, len(garbled))
+    assert codec.peek(struct.pack("<IIQ", 1, 2**32 - 1, 2**64 - 1), 2**63) is None

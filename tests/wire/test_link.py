@@ -391,3 +391,22 @@ def test_cuts_at_and_off_the_border_of_a_frame(size: int) -> None:
     payload = bytes(range(size))
     a.send([payload[:4], payload[4:]])
     assert exchange(a, b) == [(Lane.DATA, payload)]
+
+
+def test_a_frame_in_writable_memory_is_given_on_as_it_is() -> None:
+    a, b = Link(), Link()
+    for one, other in ((a, b), (b, a)):
+        one.attached()
+    for _ in range(2):
+        for one, other in ((a, b), (b, a)):
+            for parts in one.frames():
+                other.receive(b"".join(parts))
+    a.send([b"payload"])
+    (parts,) = a.frames()
+    frame = bytearray(b"".join(parts))
+    ((_, payload),) = b.receive(frame)
+    assert payload == b"payload" and payload.obj is frame
+    a.send([b"payload"])
+    (parts,) = a.frames()
+    ((_, payload),) = b.receive(b"".join(parts))
+    assert not payload.readonly

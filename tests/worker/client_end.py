@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 from jupyter_gpu_worker.pipe import ASSIGN, HEADER, PAYLOAD, FrameParser
 
+from jupyter_gpu.sync.bulk import Assembler, split
 from jupyter_gpu.sync.chunks import ChunkStore, pack, unpack
 from jupyter_gpu.sync.names import analyze
 from jupyter_gpu.sync.replica import Replica
@@ -31,6 +32,7 @@ class Envelope:
     def __init__(self, message: Jupyter, buffers: Sequence[memoryview]) -> None:
         self.channel = message.channel
         header, parent, metadata, content = (json.loads(bytes(b)) for b in buffers[:4])
+        self.header: dict[str, Any] = header
         self.kind: str = header["msg_type"]
         self.parent_id: str = parent.get("msg_id", "")
         self.metadata: dict[str, Any] = metadata
@@ -67,16 +69,27 @@ class ClientEnd:
         self.namespace: dict[str, Any] = {}
         self.replica = Replica(self.namespace, "client")
         self.store = ChunkStore()
+        self.assembler = Assembler()
         self.count = 0
         self.between: list[Envelope] = []  #: what came while no cell ran
 
     def send(self, message: Message, buffers: Sequence[Any] = ()) -> None:
-        self._send(encode(message, buffers))
+        if isinstance(message, Chunk):
+            for piece, data in split(message.digest, buffers[0]):
+                self._send(encode(piece, [data]))
+        else:
+            self._send(encode(message, buffers))
 
     def receive(self, timeout: float = DEADLINE) -> Received:
-        payload = self._receive(timeout)
-        assert payload is not None, f"nothing came within {timeout} s"
-        return decode(payload)
+        end = time.monotonic() + timeout
+        while True:
+            payload = self._receive(end - time.monotonic())
+            assert payload is not None, f"nothing came within {timeout} s"
+            message, buffers = decode(payload)
+            if not isinstance(message, Chunk):
+                return message, buffers
+            if (whole := self.assembler.take(message, buffers[0])) is not None:
+                return Chunk(digest=whole[0]), [whole[1]]
 
     def expect(self, kind: type[Message], timeout: float = DEADLINE) -> Received:
         """The next message of this kind; prints and the like before it go to ``between``."""
@@ -163,10 +176,13 @@ class ClientEnd:
         assert cell.done.status == "ok", (cell.done.refused, cell.done.error and "\n".join(cell.done.error.traceback))
         return cell
 
-    def reply(self, text: str) -> None:
-        """Answer an input_request."""
+    def reply(self, text: str, request: str = "") -> None:
+        """Answer an input_request; ``request``: its msg_id."""
         header = {"msg_id": uuid.uuid4().hex, "msg_type": "input_reply", "session": "s", "username": "u", "version": "5.4"}
-        self.send(Jupyter(channel="stdin"), [json.dumps(p).encode() for p in (header, {}, {}, {"status": "ok", "value": text})])
+        self.send(
+            Jupyter(channel="stdin"),
+            [json.dumps(p).encode() for p in (header, {"msg_id": request} if request else {}, {}, {"status": "ok", "value": text})],
+        )
 
 
 class KernelEnd(ClientEnd):

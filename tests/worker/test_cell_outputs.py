@@ -117,7 +117,31 @@ def test_warning_and_traceback_have_their_lines(shared: KernelEnd) -> None:
     for expected in ("line 3", "line 5", "1", "return"):
         assert expected in text
     assert "jupyter_gpu" not in text
-    assert len(cell.of("error")) == 1
+    assert not cell.of("error"), "the client raises it, which shows it"
+
+
+def test_an_error_is_told_once(shared: KernelEnd) -> None:
+    """The failure of the cell itself by its ``CellDone``, all others by a message."""
+    shown = shared.ok("try:\n    1/0\nexcept Exception:\n    get_ipython().showtraceback()\nprint('on')")
+    assert [e["ename"] for e in shown.of("error")] == ["ZeroDivisionError"] and shown.text() == "on\n"
+    nested = shared.ok("r = get_ipython().run_cell('[][0]')\nr2 = get_ipython().run_cell('= 1')\ndel r, r2")
+    assert [e["ename"] for e in nested.of("error")] == ["IndexError", "SyntaxError"]
+    for code, name in (
+        ("%%time\n1/0", "ZeroDivisionError"),
+        ("x = = 1", "SyntaxError"),
+        ("import asyncio\nawait asyncio.sleep(0)\n{}['k']", "KeyError"),
+        ("get_ipython().run_cell('1/0').raise_error()", "ZeroDivisionError"),
+        ("def f(:", "SyntaxError"),
+        ("  x = 1\n y = 2", "IndentationError"),
+    ):
+        cell = shared.run(code)
+        assert cell.ename == name, code
+        expected = 1 if "run_cell" in code else 0
+        assert len(cell.of("error")) == expected, code
+    code = "class Bad:\n    def _repr_html_(self):\n        raise ValueError('cannot be shown')\nBad()"
+    cell = shared.run(code, take=False)
+    told = [e["ename"] for e in cell.of("error")] + ([cell.ename] if cell.done.error is not None else [])
+    assert told == ["ValueError"], "once, whichever way this ipykernel tells it"
 
 
 def test_thread_that_prints_after_the_cell(shared: KernelEnd) -> None:

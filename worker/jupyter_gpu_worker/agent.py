@@ -11,11 +11,12 @@ import socket
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from websockets.asyncio.client import ClientConnection
-
+from jupyter_gpu.transport.buffers import Pool
+from jupyter_gpu.transport.connection import Connection
 from jupyter_gpu.transport.dial import dial
 from jupyter_gpu.transport.driver import LinkDriver
 from jupyter_gpu.transport.envelope import notice
+from jupyter_gpu.transport.outbox import Outbox
 from jupyter_gpu.wire.codec import BytesLike, decode, encode, size_of
 from jupyter_gpu.wire.errors import JupyterGpuError, WorkerDied
 from jupyter_gpu.wire.link import Lane, Link
@@ -43,65 +44,77 @@ _log = logging.getLogger(__name__)
 _FULL = 4 << 20
 #: In place of a run_id: whichever cell begins next.
 _NEXT = "*"
-#: Bytes up to which copying a payload is cheaper than a second write.
-_JOINED = 64 << 10
+#: Bytes of the largest payload whose memory is kept for the next one, and how many such pieces are kept.
+_LARGEST, _KEEP = 1 << 20, 24
+#: Reads from the kernel in a row before the gateway has its turn.
+_READS = 4
 #: Seconds within which what a dead kernel said last is read; a child of its may hold its pipe open for ever.
 _LAST_WORDS = 0.5
 #: Seconds that a kernel gets to end by itself.
 _GRACE = 3.0
 
 
-class KernelPort(asyncio.BufferedProtocol):
+class KernelPort:
     """The agent's end of the pipe to the kernel."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self._parser = FrameParser()
-        self._room = asyncio.Event()
-        self._room.set()
-        self.transport: asyncio.Transport | None = None
+        self._parser = FrameParser(pool=Pool(_LARGEST, _KEEP))
+        self._sock: socket.socket | None = None
+        self._out: Outbox
+        self._reading = False
         self.ended = asyncio.Event()  #: all that the kernel said was read
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.set_write_buffer_limits(_FULL)
-        self.transport = transport
+    def attach(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._out = Outbox(sock, lambda error: None)  # a kernel that is gone is read to its end, and reaped
+        self.resume_reading()
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._parser.target()
+    def close(self) -> None:
+        """The kernel ends when its pipe does."""
+        if self._sock is not None:
+            self.pause_reading()
+            self._out.close()
+            self._sock.close()
+            self._sock = None
+            self.ended.set()
 
-    def buffer_updated(self, nbytes: int) -> None:
-        for kind, data in self._parser.filled(nbytes):
-            self._agent.from_kernel(kind, data)
+    def pause_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            assert self._sock is not None
+            asyncio.get_running_loop().remove_reader(self._sock)
 
-    def eof_received(self) -> bool:
-        return False
+    def resume_reading(self) -> None:
+        if not self._reading and self._sock is not None:
+            self._reading = True
+            asyncio.get_running_loop().add_reader(self._sock, self._readable)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.ended.set()
-        self._room.set()
-
-    def pause_writing(self) -> None:
-        self._room.clear()
-
-    def resume_writing(self) -> None:
-        self._room.set()
+    def _readable(self) -> None:
+        for _ in range(_READS):
+            if self._sock is None or not self._reading:
+                return
+            target = self._parser.target()
+            try:
+                count = self._sock.recv_into(target)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                count = 0
+            if not count:
+                self.pause_reading()
+                self.ended.set()
+                return
+            for kind, data in self._parser.filled(count):
+                assert isinstance(data, memoryview)
+                self._agent.from_kernel(kind, data)
+            if count < len(target):
+                return
 
     def send(self, parts: Sequence[BytesLike], kind: int = PAYLOAD) -> Awaitable[None] | None:
         """Hand a frame to the kernel; an awaitable if its pipe is full."""
-        assert self.transport is not None
-        size = size_of(parts)
-        header = HEADER.pack(size, kind)
-        if size <= _JOINED:
-            self.transport.write(b"".join([header, *parts]))  # the kernel wakes once
-        else:
-            self.transport.write(header)
-            for part in parts:
-                self.transport.write(part)
-        return None if self._room.is_set() else self._wait()
-
-    async def _wait(self) -> None:
-        await self._room.wait()
+        self._out.put([HEADER.pack(size_of(parts), kind), *parts])
+        return self._out.room() if self._out.size > _FULL else None
 
 
 class Agent:
@@ -129,7 +142,7 @@ class Agent:
         if state == "dropped" and not self.session_id:
             self._stopping.set()  # it stood by and holds nobody's work: a gateway that comes back starts its own
 
-    async def _dial(self) -> ClientConnection:
+    async def _dial(self) -> Connection:
         connection = await dial(self._url, "/v1/worker", self._token)
         hello = WorkerHello(
             protocol=PROTOCOL,
@@ -165,15 +178,14 @@ class Agent:
 
     async def _hold_kernel(self) -> None:
         """Stop reading the kernel until the client has caught up: then the kernel waits in its next write."""
-        assert self.port.transport is not None
-        self.port.transport.pause_reading()
+        self.port.pause_reading()
         try:
             await self.driver.drain(_FULL * 4)
         except JupyterGpuError:
             return  # the driver has ended, and run_agent ends with it
         finally:
             self._draining = None
-            self.port.transport.resume_reading()
+            self.port.resume_reading()
 
     def _from_client(self, lane: Lane, payload: memoryview) -> Awaitable[None] | None:
         if lane == Lane.DATA:
@@ -230,7 +242,7 @@ class Agent:
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
         self._reap()  # it may have ended before anybody listened
-        await loop.create_connection(lambda: self.port, sock=sock)
+        self.port.attach(sock)
         driving = asyncio.ensure_future(self.driver.run())
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
@@ -239,8 +251,7 @@ class Agent:
             if self._gone.done() and not stopping.done() and not driving.done():
                 await self._tell_death(self._gone.result())
             elif stopping.done() and self._release is not None and not self._release.kill:
-                assert self.port.transport is not None
-                self.port.transport.close()  # the kernel ends when its pipe does
+                self.port.close()
                 await asyncio.wait([self._gone], timeout=_GRACE)
             return 0
         finally:
@@ -248,6 +259,7 @@ class Agent:
             self._kill()
             await asyncio.wait([self._gone])
             loop.remove_signal_handler(signal.SIGCHLD)
+            self.port.close()
             kill_children()
             stopping.cancel()
             await self.driver.close()

@@ -20,7 +20,7 @@ from jupyter_gpu.sync.modules import check_imports, missing
 from jupyter_gpu.sync.reloading import install
 from jupyter_gpu.sync.replica import Export, Mark, Replica
 from jupyter_gpu.wire.codec import encode
-from jupyter_gpu.wire.errors import InternalError, JupyterGpuError
+from jupyter_gpu.wire.errors import DiskFull, InternalError, JupyterGpuError
 from jupyter_gpu.wire.messages import (
     AnyMessage,
     Applied,
@@ -62,6 +62,7 @@ class CellRunner:
         self.imports: dict[str, str] = {}  #: module that cells import, and that is here -> version at the client
         self.said: set[str] = set()  #: about modules; once in a session is enough
         kernel.shell_stream.on_reply = self._reply
+        self.shell.told_by_reply = True  # by ``CellDone``
         self.reply: dict[str, Any] | None = None
 
     async def __call__(self, message: AnyMessage, buffers: list[memoryview]) -> None:
@@ -172,9 +173,9 @@ class CellRunner:
         said = []
         if message.sources or message.terms.unsourced:
             sources = {path: bytes(buffers[i]) for path, i in message.sources.items()}
-            for name in install(sources, message.terms.unsourced, self._source_folder()):
-                self.said.discard(name)  # edited again, and wrong again
-                said.append(name)
+            for text in self._install(sources, message.terms.unsourced):
+                self.said.discard(text)  # edited again, and wrong again
+                said.append(text)
         if message.terms.imports:
             unchecked = {n: v for n, v in message.terms.imports.items() if self.imports.get(n) != v}
             said += check_imports(unchecked, [n for n in message.terms.needs if n in unchecked])
@@ -190,6 +191,14 @@ class CellRunner:
         sent = message.snapshot.names if message.snapshot is not None else ()
         read = {*message.names.loads, *sent, *self.kept.names}
         return [n for n in message.names.stores if n not in read and self.replica.knows(n)]
+
+    def _install(self, sources: dict[str, bytes], gone: list[str]) -> list[str]:
+        """Raises ``DiskFull``: an ``OSError`` would be taken for the agent's end."""
+        folder = self.kernel.folder or tempfile.gettempdir()
+        try:
+            return install(sources, gone, self._source_folder())
+        except OSError as error:
+            raise DiskFull(path=folder, needed=sum(map(len, sources.values())), reason=error.strerror or str(error)) from error
 
     def _source_folder(self) -> Path:
         if not self.kernel.folder:

@@ -24,16 +24,20 @@ from traitlets import Any as AnyTrait
 from traitlets import Type
 from traitlets.config import Config
 
-from jupyter_gpu.wire.codec import decode, encode
-from jupyter_gpu.wire.messages import AnyMessage, Jupyter, KernelHello, Message
+from jupyter_gpu.transport.ring import Ring
+from jupyter_gpu.transport.ring import make as make_ring
+from jupyter_gpu.wire.codec import encode
+from jupyter_gpu.wire.messages import AnyMessage, Chunk, InputOver, Jupyter, KernelHello, Message
 
 from . import versions
+from .chunks import Receiving, Sending
 from .outlet import NoChannelThread, Outlet, ZmqFrame
-from .pipe import ASSIGN, PAYLOAD, Frame, Pipe
-from .shell import ZMQInteractiveShell
+from .pipe import ASSIGN, PAYLOAD, Pipe
+from .shell import ZMQInteractiveShell, place_of
 from .streams import DirectPublisher, Flusher, PromptStream
 
 T = TypeVar("T")
+Received = tuple[int, AnyMessage, list[memoryview]]
 
 #: Seconds after which an interrupt is repeated that hit where Python ignores exceptions.
 _AGAIN = 0.01
@@ -65,7 +69,10 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         """Use ``pipe`` from here on; the calling thread is the main one. ``folder`` is for files of this kernel's own."""
         self.pipe = pipe
         self.folder = folder
-        self.stash: deque[Frame] = deque()
+        self.stash: deque[Received] = deque()
+        self.ring: Ring | None = None
+        self.sending = Sending(self)
+        self.receiving = Receiving(self)
         for outlet in (self.iopub_socket, self.shell_stream, self.stdin_socket):
             outlet.pipe = pipe
         self.session.pid = os.getpid()
@@ -91,14 +98,19 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         self._report_ignored = sys.unraisablehook
         sys.unraisablehook = self._ignored
         pipe.critical.on_leave = self._left_critical
+        pipe.watch_signals()
         signal.signal(signal.SIGINT, self._on_interrupt)
 
     def tell(self, message: Message, buffers: Sequence[Any] = ()) -> None:
         """Send a message to the client."""
-        self.pipe.send(encode(message, buffers))
+        if isinstance(message, Chunk):
+            self.sending.send(message.digest, buffers[0])
+        else:
+            self.pipe.send(encode(message, buffers))
 
     def hello(self) -> None:
-        self.tell(KernelHello(pid=os.getpid(), versions=versions.here(), cwd=os.getcwd()))
+        self.ring, offer = make_ring() or (None, None)
+        self.tell(KernelHello(pid=os.getpid(), versions=versions.here(), cwd=os.getcwd(), ring=offer))
 
     # ------------------------------------------------------------ interrupts
 
@@ -121,20 +133,20 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         if found.exc_type is not KeyboardInterrupt or os.getpid() != self.session.pid:
             self._report_ignored(found)
         elif self.in_user_code:
-            # Once more, when that callback is over.
-            again = threading.Timer(_AGAIN, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
-            again.daemon = True
-            again.start()
+            _press_again()  # when that callback is over
 
     @contextmanager
     def _cancel_on_sigint(self, future: asyncio.Future[Any]) -> Iterator[None]:
         """Overridden: ipykernel cancels a cell that awaits. Here that arrives as ``KeyboardInterrupt``, and code of the cell that runs
-        at this moment is interrupted on the spot."""
+        at this moment is interrupted on the spot; code of the event loop is not, since that would lose the task that it works on."""
 
         def interrupt(signum: int, frame: Any) -> None:
-            if asyncio.current_task() is not None:
+            where = place_of(frame)
+            if where == "code":
                 self._on_interrupt(signum, frame)
-            else:  # the loop waits
+            elif where == "entering":
+                _press_again()
+            else:
                 cell = self.shell.running
                 if cell is not None:
                     cell.interrupted = True
@@ -166,10 +178,13 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
             if getattr(sys, name, None) is None:  # the shell could not even tell of it
                 setattr(sys, name, stream)
         began = time.perf_counter()
+        self.shell.display_failure = None
         try:
             try:
                 with self.user_code():
                     reply = await super().do_execute(*args, **kwargs)
+                if reply["status"] == "error" and self.shell.display_failure is not None and reply["ename"] == "NoneType":
+                    reply["ename"], reply["evalue"] = self.shell.display_failure
             finally:
                 self.seconds = time.perf_counter() - began
                 # A cell may have changed it, and the next cell must be stoppable.
@@ -184,10 +199,19 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         sys.stdout.flush()
         sys.stderr.flush()
         content = json_clean({"prompt": str(prompt), "password": password})
-        self.session.send(self.stdin_socket, "input_request", content, parent, ident=ident)
+        question = self.session.msg("input_request", content, parent)
+        request = question["header"]["msg_id"]
+
+        def answer(message: AnyMessage, parts: list[memoryview]) -> Sequence[memoryview] | None:
+            if not isinstance(message, Jupyter) or message.channel != "stdin":
+                return None
+            return parts if json.loads(bytes(parts[1])).get("msg_id") in (request, None) else None  # one may come too late for its request
+
         try:
-            body = self.wait_for(lambda m, b: b if isinstance(m, Jupyter) and m.channel == "stdin" else None)
+            self.session.send(self.stdin_socket, question, ident=ident)
+            body = self.wait_for(answer)
         except KeyboardInterrupt:
+            self.tell(InputOver(request=request))
             raise KeyboardInterrupt("Interrupted by user") from None
         value = str(json.loads(bytes(body[3])).get("value", ""))
         if value == "\x04":
@@ -196,13 +220,23 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
 
     def wait_for(self, wanted: Callable[[AnyMessage, list[memoryview]], T | None]) -> T:
         """Block the main thread until ``wanted(message, buffers)`` gives something; all else waits for the loop."""
-        while True:
+        found: T | None = None
+        while found is None:
             for frame in self.pipe.receive(block=True):
-                if frame[0] == PAYLOAD:
-                    message, buffers = decode(frame[1])
-                    if (found := wanted(message, buffers)) is not None:
-                        return found
-                self.stash.append(frame)
+                received = self.receiving.take(frame[1])
+                if received is None:
+                    continue
+                if found is None and frame[0] == PAYLOAD and (found := wanted(*received)) is not None:
+                    continue
+                self.stash.append((frame[0], *received))
+        return found
+
+
+def _press_again() -> None:
+    """SIGINT once more, a little later."""
+    again = threading.Timer(_AGAIN, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    again.daemon = True
+    again.start()
 
 
 def interrupted_reply(evalue: str = "") -> dict[str, Any]:
@@ -261,27 +295,27 @@ async def serve(kernel: WorkerKernel, handle: Handler) -> None:
     tasks: set[asyncio.Task[None]] = set()  # the loop itself holds them weakly
     queue: asyncio.Queue[tuple[AnyMessage, list[memoryview]]] = asyncio.Queue()
 
-    def take(frames: Sequence[Frame]) -> None:
-        for kind, data in frames:
-            message, buffers = decode(data)
-            if kind == ASSIGN:
-                handle.assign(message)
-            elif isinstance(message, Jupyter) and message.channel == "shell":
-                tasks.add(task := loop.create_task(dispatch_late(kernel, buffers)))
-                task.add_done_callback(tasks.discard)
-            else:
-                queue.put_nowait((message, buffers))
+    def take(kind: int, message: AnyMessage, buffers: list[memoryview]) -> None:
+        if kind == ASSIGN:
+            handle.assign(message)
+        elif isinstance(message, Jupyter) and message.channel == "shell":
+            tasks.add(task := loop.create_task(dispatch_late(kernel, buffers)))
+            task.add_done_callback(tasks.discard)
+        else:
+            queue.put_nowait((message, buffers))
 
     def readable() -> None:
         try:
-            take(kernel.pipe.receive(block=False))
+            for kind, data in kernel.pipe.receive(block=False):
+                if (received := kernel.receiving.take(data)) is not None:
+                    take(kind, *received)
         except EOFError:
             if not ended.done():
                 ended.set_result(None)
 
     def unstash() -> None:
         while kernel.stash:
-            take([kernel.stash.popleft()])
+            take(*kernel.stash.popleft())
 
     async def work() -> None:
         while True:
@@ -290,6 +324,7 @@ async def serve(kernel: WorkerKernel, handle: Handler) -> None:
             unstash()
 
     loop.add_reader(kernel.pipe.sock, readable)
+    loop.add_reader(kernel.pipe.wake, kernel.pipe.woken)
     worker = loop.create_task(work())
     await asyncio.wait([ended, worker], return_when=asyncio.FIRST_COMPLETED)
     worker.cancel()
