@@ -18,6 +18,8 @@ from .tables import human_bytes, human_seconds
 _MUCH = 4 << 20
 
 
+#: Of a gateway that is not the person's own.
+_ITS_OWN = "The worker's files, working directory and environment are its own: relative paths and !commands mean that machine."
 #: Why a value stays that the person asked to stay.
 KEEP = "keep="
 
@@ -144,6 +146,8 @@ class Report:
             return
         line = self._line(done, remote)
         notes = [f"{name} {stays_remote(why)}" for name, why in stayed.items()]
+        if self.started >= 0 and not self._notebook.shares_files():
+            notes.append(_ITS_OWN)
         progress, self._progress = self._progress or Progress(sink), None
         progress.finish([line, *notes])
 

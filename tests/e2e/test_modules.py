@@ -127,14 +127,19 @@ def test_the_environment_of_the_notebook_stays_here(place: dict[str, str], tmp_p
                 break
         assert len(told) == 2
         book = Notebook(place | told | {"MY_SECRET": "hunter2"}, tmp_path)
-        book.ok("import os\nfrom os import environ\nholder = {'env': environ}; assert os.environ['MY_SECRET'] == 'hunter2'")
+        book.ok(
+            "import os\nfrom os import environ\nfrom pathlib import Path\nhere = [Path('/usr')]\nholder = {'env': environ}; assert os.environ['MY_SECRET'] == 'hunter2'"
+        )
         code = """
             print('MY_SECRET' in environ, os.environ.get('MY_SECRET'), holder['env'] is os.environ)
             print('hunter2' in open('/proc/self/environ', errors='replace').read(), os.environ.get('JUPYTER_GPU_TOKEN'))
         """
         result = book.ok("%%remote gpu=any\n" + textwrap.dedent(code))
         assert result.text() == "False None True\nFalse None\n"
-        assert "environment" in result.text("stderr")
+        assert "holder['env'] is the environment of this machine" in result.text("stderr")
+        assert any("working directory and environment are its own" in str(d["data"]) for d in result.displays)
+        assert "here[0] is a path of this machine: the worker looks for it in its own files" in errors(book, "%%remote gpu=any\nhere")
+        assert errors(book, "%%remote gpu=any\nhere.append(1)") == ""
         assert book.value("holder['env'] is os.environ and environ['MY_SECRET'] == 'hunter2'") == "True"
     finally:
         if book is not None:
