@@ -91,6 +91,7 @@ class Remote:
         self.sent_on_demand = 0  #: bytes that the running cell fetched
         self.on_demand: dict[str, int] = {}  #: name -> bytes, of the same
         self.said: set[str] = set()  #: warnings that a person has had
+        self.notes: list[str] = []  #: warnings of what was taken over, not said yet
         self._offers: dict[int, Export] = {}  #: serial -> what a Fetch was answered with
         self._fetches = 0
         self._busy = threading.Lock()
@@ -271,13 +272,15 @@ class Remote:
     def take_over(self, snapshot: Snapshot, buffers: Sequence[memoryview]) -> Change:
         """Apply what the kernel sent, all of it or nothing, and tell it which."""
         try:
-            self.replica.check(snapshot)
+            self.notes += [text for text in self.replica.check(snapshot) if text not in self.said]
+            self.said.update(self.notes)
             change = self.replica.apply(snapshot, *unpack(snapshot, buffers, self.chunks))
         except JupyterGpuError as error:
             lacking = missing(snapshot.modules) if isinstance(error, ModuleMissing) else []
             self.send(Applied(serial=snapshot.serial, ok=False, reason=str(error), missing=lacking))
             raise
         self.send(Applied(serial=snapshot.serial))
+        self.notes += change.warnings
         self.known.update(change.bound)
         self.known.difference_update(change.deleted)
         return change

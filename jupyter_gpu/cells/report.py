@@ -133,10 +133,11 @@ class Report:
 
     def done(self, done: CellDone, remote: Remote) -> None:
         sink = self._sink or sink_of(self._notebook.shell)
-        for warning in dict.fromkeys([*self._warnings, *done.warnings]):
+        taken, remote.notes = remote.notes, []
+        for warning in dict.fromkeys([*self._warnings, *done.warnings, *taken]):
             sink.stream("stderr", f"jupyter-gpu: {warning}\n")
         self.label, self.result, self.on_demand = remote.label, done, dict(remote.on_demand)
-        self.warnings += done.warnings
+        self.warnings += [*done.warnings, *taken]
         if self.export is not None and self.export.places and not self._notebook.shares_files():
             self._say_places(self.export.places, remote)
         shown = f"_{done.execution_count}"  # displayed as what it is

@@ -28,7 +28,7 @@ from .remote import Remote
 from .report import Report
 from .results import ResultCache, run_payloads
 from .sinks import Sink
-from .wants import check_handles, check_stuck, names_of_cell, stubs_of
+from .wants import check_handles, check_held, check_stuck, names_of_cell, stubs_of
 
 #: Seconds that a cell has, after timeout= has interrupted it, before its session is killed.
 GRACE = 5.0
@@ -132,6 +132,7 @@ class Cell:
         export = remote.replica.export(needed, deleted=[n for n in remote.known if n not in namespace])
         self.report.exported(export, remote)
         try:
+            check_held(remote, export)
             check_stuck(export, self.names, asked=self.options.sent)
         except JupyterGpuError:
             remote.replica.abandon(export)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..wire.messages import CannotTravel
-from .elsewhere import A_PATH, is_place
+from .elsewhere import A_PATH, Environment, is_place
 
 _DEPTH = 40
 _TOLD = 10
@@ -112,18 +112,19 @@ def _reason(value: Any, error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}" if error is not None else "it cannot be pickled"
 
 
-def meaningless(notes: Sequence[tuple[Any, str]], value: Any, name: str) -> tuple[list[str], list[str]]:
+def meaningless(notes: Sequence[tuple[Any, str]], value: Any, name: str, side: str = "here") -> tuple[list[str], list[str]]:
     """Sentences about what pickles in ``value`` but means nothing in another process, and those about paths. ``notes``: what the
-    pickler met, and what it is elsewhere; of many, the first 10 are told."""
+    pickler met, and what it is elsewhere; of many, the first 10 are told. ``side``: whose value it is, "here" or "worker"."""
     said: dict[str, None] = {}
     places: dict[str, None] = {}
     for part, why in notes:
-        if why == A_PATH and not is_place(part):
-            continue
+        if (why == A_PATH and not is_place(part)) or (side == "worker" and isinstance(part, Environment)):
+            continue  # the environment that returns is the notebook's own again
         into = places if why == A_PATH else said
         if len(into) < _TOLD:
             path = _path_to(part, value, name)
-            into[f"{path} is {why}" if path else f"{name} holds {why}"] = None
+            text = why if side == "here" else why.replace("this machine", "the worker's machine")
+            into[f"{path} is {text}" if path else f"{name} holds {text}"] = None
     return list(said), list(places)
 
 

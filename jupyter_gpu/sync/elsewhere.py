@@ -10,7 +10,7 @@ import tempfile
 from typing import Any
 
 #: Its copy would carry every secret of this machine along.
-Environment = type(os.environ)
+Environment: type = type(os.environ)
 #: The reason that is no warning on a machine that shares its files.
 A_PATH = "a path of this machine"
 

@@ -30,6 +30,7 @@ class Export:
     warnings: list[str] = field(default_factory=list)
     fingerprints: dict[str, bytes] = field(default_factory=dict)
     modules: dict[str, set[str]] = field(default_factory=dict)  #: name -> top-level modules without which it cannot be rebuilt
+    handles: list[tuple[str, Any]] = field(default_factory=list)  #: (name, handle that is its value, or inside of it)
     places: list[str] = field(default_factory=list)  #: paths of this machine, as sentences: no news where files are shared
     imports: set[str] = field(default_factory=set)  #: modules that functions import when they run
     memo: list[tuple[int, Any]] = field(default_factory=list)
@@ -92,8 +93,9 @@ class Writer:
             needed = found.modules | found.bare_modules if self.bare else found.modules
             export.modules[name] = {m.partition(".")[0] for m in needed}
             export.imports |= found.imports
+            export.handles += [(name, handle) for handle in found.handles]
             if found.notes:
-                warnings, places = meaningless(found.notes, self.namespace[name], name)
+                warnings, places = meaningless(found.notes, self.namespace[name], name, "here" if self.bare else "worker")
                 export.warnings += warnings
                 export.places += places
         export.snapshot = Snapshot(

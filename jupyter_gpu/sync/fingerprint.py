@@ -40,6 +40,7 @@ class Probe:
         self.modules = pickler.modules
         self.imports = pickler.imports
         self.notes = pickler.notes
+        self.handles = pickler.handles
         self.bare_modules = pickler.bare_modules
         self.private = pickler.private
         self.stream = b""
@@ -82,6 +83,7 @@ class Atom(Probe):
         self.flat = self.abridged = self.has_arrays = False
         self.globals_seen = self.modules = self.bare_modules = self.imports = _NO_NAMES
         self.notes = []
+        self.handles = []
         self.private = {}
         self.buffers = []
         self.digests = []

@@ -61,6 +61,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.namespace = namespace
         self.globals_seen: set[str] = set()
         self.notes: list[tuple[Any, str]] = []  #: what means nothing elsewhere, and why
+        self.handles: list[Handle] = []
         self.imports: set[str] = set()  #: modules that the notebook's functions import when they run
         self.modules: set[str] = set()
         self.bare_modules: set[str] = set()
@@ -190,7 +191,7 @@ _ROUTES: dict[type, codecs.Route] = {
     CellType: lambda _, cell: _reduce_cell(cell),
     CodeType: lambda _, code: _reduce_code(code),
     Environment: lambda _, environment: reduce_environment(environment),
-    Handle: lambda _, handle: _reduce_handle(handle),
+    Handle: lambda pickler, handle: _reduce_handle(pickler, handle),
 }
 
 
@@ -298,7 +299,8 @@ def _reduce_own_dict(obj: Any) -> Any:
     return copyreg.__newobj__, (type(obj),), True, None, iter(dict.items(obj)), own_dict  # type: ignore[attr-defined]
 
 
-def _reduce_handle(handle: Handle) -> Any:
+def _reduce_handle(pickler: Pickler, handle: Handle) -> Any:
+    pickler.handles.append(handle)
     return bound_there, (handle.key,)
 
 

@@ -42,7 +42,7 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> Sink:
 
 
 def remote(session: Any = "there", label: str = "H100", on_demand: int = 0) -> Any:
-    return SimpleNamespace(session=session, label=label, sent_on_demand=on_demand, on_demand={}, said=set())
+    return SimpleNamespace(session=session, label=label, sent_on_demand=on_demand, on_demand={}, said=set(), notes=[])
 
 
 def make(quiet: bool = False) -> Report:

@@ -168,6 +168,16 @@ def test_handle_in_another_session(run: Run, shell: Any) -> None:
     assert isinstance(error, ValueCannotTravel) and "H100" in str(error) and "fetch" in str(error)
 
 
+def test_handle_of_another_session_inside_of_something(run: Run, shell: Any) -> None:
+    run("%%remote gpu=H100 keep=weights\nweights = [1]")
+    run("box = {'deep': [weights]}\ndef f(x=weights): return x")
+    for code in ("box", "f()"):
+        error = run(f"%%remote gpu=cpu\n{code}").error_in_exec
+        assert isinstance(error, ValueCannotTravel) and "the handle weights inside of it" in str(error) and "weights.fetch()" in str(error)
+    run("%%remote gpu=H100\nbox['deep'][0].append(2); n = f()[-1]").raise_error()
+    assert shell.user_ns["n"] == 2
+
+
 def test_handle_of_a_session_that_ended(run: Run, shell: Any) -> None:
     run("%%remote gpu=H100 keep=weights\nweights = [1]")
     run("%remote stop")

@@ -186,6 +186,7 @@ def test_the_environment_goes_by_name_and_never_its_content(monkeypatch: pytest.
     assert b"hunter2" not in found.stream and found.stuck is None
     assert pickle.loads(found.stream)[0] is os.environ and pickle.loads(found.stream)[1] is os.environb
     assert meaningless(found.notes, [os.environ], "v")[0][0].startswith("v[0] is the environment of this machine")
+    assert meaningless(found.notes, [os.environ], "v", "worker") == ([], []), "it is the notebook's own again"
 
 
 def test_paths_are_told_apart(tmp_path: Path) -> None:

@@ -169,6 +169,22 @@ def test_arrays_and_frames() -> None:
     assert describe(np.float32(1), "s").shape == []
 
 
+def test_polars_and_series() -> None:
+    assert "<table" in describe(pd.Series(range(1000)), "s").html and len(describe(pd.Series(range(1000)), "s").html) < 5000
+    polars = pytest.importorskip("polars")
+    found = describe(polars.DataFrame({"x": range(1000)}), "f")
+    assert "<table" in found.html and found.shape == [1000, 1] and found.size == 8000
+    assert "<table" in describe(polars.Series([1, 2]), "s").html
+
+
+def test_tensors_and_modules() -> None:
+    torch = pytest.importorskip("torch")
+    found = describe(torch.zeros(2, 3, dtype=torch.bfloat16, device="meta"), "t")
+    assert (found.shape, found.dtype, found.device, found.size, found.type) == ([2, 3], "torch.bfloat16", "meta", 12, "torch.Tensor")
+    found = describe(torch.nn.Linear(10, 10, device="meta"), "m")
+    assert found.device == "meta" and found.size == 440 and "Linear(in_features=10" in found.text
+
+
 def test_plain_values() -> None:
     found = describe([1, 2], "x")
     assert (found.type, found.text, found.shape, found.html) == ("list", "[1, 2]", None, "") and found.size > 0

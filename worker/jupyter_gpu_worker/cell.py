@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import os
+import pickle
 import sys
 import tempfile
 import time
@@ -60,7 +61,7 @@ class CellRunner:
         self.pending: dict[int, tuple[Export, RunCell | None]] = {}  #: serial -> what the client has not answered to, of which cell
         self.fetches = 0
         self.imports: dict[str, str] = {}  #: module that cells import, and that is here -> version at the client
-        self.said: set[str] = set()  #: about modules; once in a session is enough
+        self.said: set[str] = set()  #: about modules, and what means nothing elsewhere; once in a session is enough
         kernel.shell_stream.on_reply = self._reply
         self.shell.told_by_reply = True  # by ``CellDone``
         self.reply: dict[str, Any] | None = None
@@ -129,7 +130,11 @@ class CellRunner:
     def remote_value(self, key: str) -> Any:
         """What a handle of the client stands for."""
         key = self.kept.names.get(key, key)
-        return self.kept.values[key] if key in self.kept.values else self.namespace[key]
+        if key in self.kept.values:
+            return self.kept.values[key]
+        if key not in self.namespace:
+            raise pickle.UnpicklingError("it holds a handle of another session, or of a value that is gone")
+        return self.namespace[key]
 
     def export_state(self) -> State:
         """All variables and all that handles stand for, as one snapshot."""

@@ -52,7 +52,8 @@ class Outgoing:
         export = replica.export(names, deleted=[n for n in deleted if message.out is None or n in message.out])
         self._keep_stuck(export)
         self.has_result = "_" in export.sent or ("_" in names and "_" in export.unchanged)
-        self.warnings += export.warnings
+        self.warnings += [w for w in export.warnings if w not in self.runner.said]
+        self.runner.said.update(export.warnings)
         self._send(export)
 
     def _send(self, export: Export) -> None:
