@@ -9,6 +9,7 @@ from typing import Any
 from traitlets import Bool, Float, List, TraitError, Unicode
 from traitlets.config import Config, Configurable
 
+from .sync.units import parse_bytes
 from .wire.errors import BadOptionValue
 
 #: Environment variable -> trait. The environment wins: it is what a person sets for one run.
@@ -18,6 +19,7 @@ ENVIRONMENT = {
     "JUPYTER_GPU_SIMULATE": "simulate",
     "JUPYTER_GPU_DEFAULT": "default_gpu",
     "JUPYTER_GPU_TRUST": "trust",
+    "JUPYTER_GPU_KEEP_ABOVE": "keep_above",
 }
 
 
@@ -41,7 +43,20 @@ class JupyterGPU(Configurable):
     preload = List(Unicode(), default_value=None, allow_none=True, help="Modules that workers of your own gateway import beforehand.").tag(
         config=True
     )
+    keep_above = Unicode(
+        "256MB",
+        help="Size beyond which a new result stays on its worker, as a handle: 256MB, 2GiB; 0: every one does; off: none for its size.",
+    ).tag(config=True)
     quiet = Bool(False, help="Show no summary line.").tag(config=True)
+
+    def keep_above_bytes(self) -> int:
+        """``keep_above`` in bytes; -1: off. Raises ``BadOptionValue``."""
+        if self.keep_above.strip().lower() in ("off", "none", ""):
+            return -1
+        size = parse_bytes(self.keep_above)
+        if size is None:
+            raise BadOptionValue(option="keep_above", value=self.keep_above, expected="a size, as in 256MB or 2GiB, 0 or off")
+        return size
 
 
 def load(config: Config | None = None) -> JupyterGPU:

@@ -10,6 +10,7 @@ from ..sync.replica import Export
 from ..sync.trust import sentence
 from ..wire.errors import BadOptionValue, NoSuchName, SessionNotFound
 from ..wire.messages import Gpu, SessionInfo
+from .last import table_of
 from .notebook import Notebook
 from .options import Options, nearest, parse
 from .register import transform_of
@@ -116,6 +117,17 @@ def _plan_rows(notebook: Notebook, names: list[str], export: Export) -> list[lis
         *(row(n, human_bytes(size), "is sent" + why(n)) for n, size in sorted(export.sent.items(), key=lambda item: -item[1])),
         *(row(n, human_bytes(size), "is there" + why(n)) for n, size in sorted(export.unchanged.items(), key=lambda item: -item[1])),
     ]
+
+
+# ---------------------------------------------------------------- last
+
+
+def last(notebook: Notebook) -> None:
+    """What the last remote cell sent, found there, brought back and left there."""
+    if notebook.last is None:
+        print("No remote cell has run in this notebook yet.")
+        return
+    _show(table_of(notebook.last))
 
 
 # ---------------------------------------------------------------- stop, default, quiet

@@ -26,7 +26,9 @@ Options of %%remote and # remote:
     in=a,b                           send these variables and no others
     out=x,y                          bring back these variables and no others
     keep=model                       leave these on the worker: here they become handles, which later remote
-                                     cells use like the value itself; model.fetch() brings a copy here
+                                     cells use like the value itself; model.fetch() brings a copy here.
+                                     New results of more than 256 MB (JUPYTER_GPU_KEEP_ABOVE), or on a device, do
+                                     so by themselves; out= brings them
     name=second                      another session of this notebook, beside the usual one
     timeout=30s                      stop the cell after that time: 30s, 5m, 1.5h, or a number of seconds
     idle=1h                          let the session go after so long without a cell
@@ -37,6 +39,8 @@ Commands
     %%remote plan gpu=H100           over a cell: what would travel, how big it is, what is there already and
                                      what cannot go; nothing runs, nothing is sent
     %remote plan NAME ...            the same for variables
+    %remote last                     what the last remote cell sent, what was there already, what stayed remote,
+                                     what could not travel and why, what means nothing elsewhere
     %remote stop [NAME|all]          end this notebook's session, one by name or hardware, or all of them
     %remote default gpu=...|off      make later cells remote, or local again; alone: shows what holds now
     %remote quiet on|off             hide or show the lines that sum up

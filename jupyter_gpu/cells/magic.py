@@ -11,7 +11,7 @@ from .notebook import Notebook
 from .options import nearest, parse
 from .transform import ADDED
 
-COMMANDS = ("status", "plan", "stop", "default", "quiet", "help")
+COMMANDS = ("status", "plan", "last", "stop", "default", "quiet", "help")
 
 
 def line_magic(shell: Any, line: str) -> Any:
@@ -22,6 +22,8 @@ def line_magic(shell: Any, line: str) -> Any:
         return commands.status(notebook)
     if command == "plan":
         return commands.plan_names(notebook, rest.split())
+    if command == "last":
+        return commands.last(notebook)
     if command == "stop":
         return commands.stop(notebook, rest.strip())
     if command == "default":

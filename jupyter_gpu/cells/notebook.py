@@ -21,6 +21,7 @@ from .remote import Remote
 if TYPE_CHECKING:
     from ..client import Gateway
     from ..config import JupyterGPU
+    from .report import Report
 
 log = logging.getLogger(__name__)
 _ANY = (Wanted(type="ANY"),)
@@ -36,6 +37,7 @@ class Notebook:
         self.publisher = Publisher(shell)
         self.default: Options | None = None  #: of `%remote default`
         self.quiet = False
+        self.last: Report | None = None  #: of the last remote cell
         self.remotes: dict[str, Remote] = {}  #: by what follows the notebook's identity in the session's key
         self._gateway: Gateway | None = None
         self._config: tuple[tuple[str | None, ...], JupyterGPU] | None = None
@@ -69,6 +71,14 @@ class Notebook:
         if self._config is None or self._config[0] != seen:
             self._config = seen, load(getattr(self.shell, "config", None))
         return self._config[1]
+
+    def shares_files(self) -> bool:
+        """Whether workers run on this machine, for this person: paths mean the same there."""
+        return self._gateway is None or self._gateway.welcome.own
+
+    def keep_above(self) -> int:
+        """Bytes beyond which a new result stays on its worker; -1: none does for its size."""
+        return self.config().keep_above_bytes()
 
     # ------------------------------------------------------------ sessions
 

@@ -39,9 +39,13 @@ from ..wire.messages import (
 from . import stdin
 from .comms import KINDS, Comms
 from .envelope import Envelope
+from .held import Held
 from .interrupts import Interrupts
 from .outputs import Publisher
+from .progress import Progress
+from .sinks import sink_of
 from .sources import Sources
+from .tables import human_bytes
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -77,7 +81,8 @@ class Remote:
         self.name = name
         self.publisher = publisher
         self.session: Session | None = None
-        self.replica = Replica(shell.user_ns, "client")
+        self.held = Held(shell.user_ns, partial(Fetcher, self))
+        self.replica = Replica(shell.user_ns, "client", handle_of=self.held.of)
         self.chunks = ChunkStore(copies=self.replica.lineage.copies)
         self.sources = Sources()
         self.comms = Comms(shell, self._forward)
@@ -90,6 +95,9 @@ class Remote:
         self.on_progress: Callable[[int, int], None] | None = None  #: while much is sent: bytes that have arrived, and of how many
         self.may_fetch = True  #: whether the running cell may have what it did not name
         self.sent_on_demand = 0  #: bytes that the running cell fetched
+        self.on_demand: dict[str, int] = {}  #: name -> bytes, of the same
+        self.said: set[str] = set()  #: warnings that a person has had
+        self.notes: list[str] = []  #: warnings of what was taken over, not said yet
         self._offers: dict[int, Export] = {}  #: serial -> what a Fetch was answered with
         self._fetches = 0
         self._asked = 0
@@ -296,7 +304,8 @@ class Remote:
 
     def _take(self, snapshot: Snapshot, buffers: Sequence[memoryview]) -> Change:
         try:
-            self.replica.check(snapshot)
+            self.notes += [text for text in self.replica.check(snapshot) if text not in self.said]
+            self.said.update(self.notes)
             change = self.replica.apply(snapshot, *unpack(snapshot, buffers, self.chunks, self.replica.live))
         except JupyterGpuError as error:
             lacking = missing(snapshot.modules) if isinstance(error, ModuleMissing) else []
@@ -304,6 +313,7 @@ class Remote:
             self.send(Applied(serial=snapshot.serial, ok=False, reason=str(error), missing=lacking, refused=refused))
             raise
         self.send(Applied(serial=snapshot.serial))
+        self.notes += change.warnings
         self.known.update(change.bound)
         self.known.difference_update(change.deleted)
         return change
@@ -325,7 +335,9 @@ class Remote:
                     raise
                 fewer = may_be_stale = False
             kept, buffers = self._kept(serial)
-            handles += kept.handles
+            shown = self.shown(kept.handles)
+            self.held.keep(self.held.meet(shown))
+            handles += shown
             if kept.snapshot is None:
                 return handles
             snapshot = kept.snapshot
@@ -353,6 +365,7 @@ class Remote:
         parcel = self.ship(export, whole=True)  # the cell that waits for it could not have it sent again
         self._offers[export.snapshot.serial] = export
         self.sent_on_demand += sum(export.sent.values())
+        self.on_demand.update(export.sent)
         self.send(Fetched(id=message.id, snapshot=parcel.snapshot if export.sent else None, stuck=export.stuck), parcel.inline)
 
     def settle_all(self, ok: bool) -> None:
@@ -369,32 +382,41 @@ class Remote:
 
     # ------------------------------------------------------------ handles
 
-    def bind(self, infos: Sequence[HandleInfo]) -> None:
-        """Give the names of values that stayed remote their stand-ins."""
+    def shown(self, infos: Sequence[HandleInfo]) -> list[HandleInfo]:
+        """What is told of values that stayed remote, as far as this end wants to hear it: no names that are not the worker's to bind, and
+        no HTML that the notebook would render, where nothing but plain data is trusted."""
         trust = self.replica.trust
-        infos = [info for info in infos if may_bind(info.name, trust) or _is_result(info.name)]
-        for info in infos:
-            shown = info if trust == "code" else replace(info, html="")  # the notebook would render it
-            self.shell.user_ns[info.name] = Handle(shown, Fetcher(self, info.name))
+        allowed = [info for info in infos if may_bind(info.name, trust) or _is_result(info.name)]
+        return allowed if trust == "code" else [replace(info, html="") for info in allowed]
+
+    def bind(self, infos: Sequence[HandleInfo], handles: Sequence[Handle]) -> None:
+        """Give the names of values that stayed remote their stand-ins."""
+        for info, handle in zip(infos, handles):
+            self.shell.user_ns[info.name] = handle
         names = [info.name for info in infos]
         if names:
             self.replica.adopt(names)
             self.known.update(names)
 
     def fetch(self, name: str) -> Any:
-        """The value behind a handle, copied here; the name stays bound to what it is. Raises what says why it cannot come."""
+        """The value behind a handle, by its key, copied here. Raises what says why it cannot come."""
         with self.lock:
             if not self.alive:
                 raise self.lost()
-            self._fetches += 1
-            wanted = self._fetches
-            self.send(Fetch(id=wanted, names=[name]))
-            reply, buffers = self.wait(lambda m, b: (m, b) if isinstance(m, Fetched) and m.id == wanted else None)
+            handle = self.held.of(name)
+            shown, size = (name, -1) if handle is None else (handle.info.name, handle.size)
+            progress = Progress(sink_of(self.shell))
+            progress.phase(f"{self.label}: bringing {shown}" + (f" ({human_bytes(size)})" if size > 0 else ""))
+            try:
+                reply, buffers = self._fetched(name)
+            finally:
+                progress.finish([])
             if reply.snapshot is None:
                 why = reply.stuck[0] if reply.stuck else None
                 if why is not None:
-                    raise ValueCannotTravel(name=name, path=why.path, type=why.type, reason=why.reason)
-                raise SnapshotRefused(reason=f"the worker has no {name!r} any more")
+                    path = shown + why.path.removeprefix(name)
+                    raise ValueCannotTravel(name=shown, path=path, type=why.type, reason=why.reason)
+                raise SnapshotRefused(reason=f"the worker has no {shown!r} any more")
             namespace, missing = self.shell.user_ns, object()
             before = namespace.get(name, missing)
             if name not in reply.snapshot.names:
@@ -408,13 +430,23 @@ class Remote:
             self.replica.forget([name])
             return value
 
+    def _fetched(self, name: str) -> tuple[Fetched, list[memoryview]]:
+        self._fetches += 1
+        wanted = self._fetches
+        self.send(Fetch(id=wanted, names=[name]))
+        return self.wait(lambda m, b: (m, b) if isinstance(m, Fetched) and m.id == wanted else None)
+
 
 class Fetcher:
-    """What a handle calls, and by which it is known whose it is."""
+    """What a handle calls, and by which it is known whose it is. ``name``: the key of its value."""
 
     def __init__(self, remote: Remote, name: str) -> None:
         self.remote = remote
         self.name = name
+
+    @property
+    def ended(self) -> bool:
+        return not self.remote.alive
 
     def __call__(self) -> Any:
         return self.remote.fetch(self.name)

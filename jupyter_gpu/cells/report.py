@@ -11,10 +11,22 @@ from ..wire.messages import CellDone, HandleInfo, SessionInfo
 from .progress import Progress
 from .remote import Remote
 from .sinks import Sink, sink_of
+from .sources import Changed
 from .tables import human_bytes, human_seconds
 
 #: Bytes of variables beyond which sending them is a phase of its own.
 _MUCH = 4 << 20
+
+
+#: Of a gateway that is not the person's own.
+_ITS_OWN = "The worker's files, working directory and environment are its own: relative paths and !commands mean that machine."
+#: Why a value stays that the person asked to stay.
+KEEP = "keep="
+
+
+def stays_remote(why: str) -> str:
+    """A reason as a sentence behind a name."""
+    return f"{why}; `.fetch()` brings a copy" if why.startswith("stays on ") else f"stays remote: {why}"
 
 
 class Report:
@@ -32,8 +44,17 @@ class Report:
         self.there = 0
         self.back_seconds = 0.0
         self.stayed: list[HandleInfo] = []  #: what this end could not take for lack of a module
+        # What `%remote last` shows.
+        self.label = ""
+        self.export: Export | None = None
+        self.sources: dict[str, int] = {}
+        self.unsourced: list[str] = []
+        self.on_demand: dict[str, int] = {}
+        self.result: CellDone | None = None
+        self.warnings: list[str] = []  #: all of them, those that were said in an earlier cell too
 
     def __enter__(self) -> Report:
+        self._notebook.last = self
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -43,6 +64,14 @@ class Report:
             self._sink.ended()
 
     # ------------------------------------------------------------ phases
+
+    def exported(self, export: Export, remote: Remote) -> None:
+        """What would go; nothing has gone yet. What pickles and means nothing elsewhere is said once in a session."""
+        self.export = export
+        self.label = remote.label
+        self.warnings = list(export.warnings)
+        self._warnings += [w for w in export.warnings if w not in remote.said]
+        remote.said.update(export.warnings)
 
     def opening(self, remote: Remote) -> None:
         self._opening = perf_counter()
@@ -68,7 +97,13 @@ class Report:
             self._progress = Progress(self._sink)
         if self._progress is not None:
             self._progress.phase(f"sending {human_bytes(size)}")
-        self._warnings += export.warnings
+
+    def sourced(self, changed: Changed) -> None:
+        """What of the person's own files goes along."""
+        self.sources = {path: len(source) for path, source in changed.files.items()}
+        self.unsourced = changed.gone
+        self.warnings += changed.notes
+        self._warnings += changed.notes
 
     def moved(self, done: int, total: int) -> None:
         """Of what is sent, so much has arrived."""
@@ -98,15 +133,32 @@ class Report:
 
     def done(self, done: CellDone, remote: Remote) -> None:
         sink = self._sink or sink_of(self._notebook.shell)
-        for warning in dict.fromkeys([*self._warnings, *done.warnings]):
+        taken, remote.notes = remote.notes, []
+        for warning in dict.fromkeys([*self._warnings, *done.warnings, *taken]):
             sink.stream("stderr", f"jupyter-gpu: {warning}\n")
-        stayed = {s.name: s.reason for s in done.stuck} | {info.name: info.why for info in self.stayed}
+        self.label, self.result, self.on_demand = remote.label, done, dict(remote.on_demand)
+        self.warnings += [*done.warnings, *taken]
+        if self.export is not None and self.export.places and not self._notebook.shares_files():
+            self._say_places(self.export.places, remote)
+        shown = f"_{done.execution_count}"  # displayed as what it is
+        stayed = {i.name: i.why for i in done.handles if i.why not in ("", KEEP) and i.name != shown}
+        stayed |= {s.name: s.reason for s in done.stuck} | {info.name: info.why for info in self.stayed}
         if self._quiet and not stayed:
             return
         line = self._line(done, remote)
-        notes = [f"{name} stays remote: {reason}" for name, reason in stayed.items()]
+        notes = [f"{name} {stays_remote(why)}" for name, why in stayed.items()]
+        if self.started >= 0 and not self._notebook.shares_files():
+            notes.append(_ITS_OWN)
         progress, self._progress = self._progress or Progress(sink), None
         progress.finish([line, *notes])
+
+    def _say_places(self, places: list[str], remote: Remote) -> None:
+        """Paths that mean something here: one line for all of them, the first time."""
+        self.warnings += places
+        if places[0] not in remote.said:
+            remote.said.update(places)
+            more = f" (and {len(places) - 1} more, see `%remote last`)" if len(places) > 1 else ""
+            self.say(f"{places[0]}{more}: the worker looks for it in its own files")
 
     def _line(self, done: CellDone, remote: Remote) -> str:
         parts = [remote.label]

@@ -12,10 +12,13 @@ from typing import Any
 
 from ..sync.apply import may_go_again
 from ..sync.exceptions import load_exception
+from ..sync.modules import is_foreign, version_of
 from ..sync.names import analyze
+from ..sync.names import imports as imports_of
 from ..sync.replica import Export
 from ..wire.errors import CellTimeout, JupyterGpuError, WireError, WorkerError, from_record
 from ..wire.messages import AnyMessage, BufferRef, CellDone, CellNames, RunCell
+from ..wire.records import CellTerms
 from . import stdin
 from .failures import local_exception, show_once
 from .interrupts import Interrupts
@@ -25,7 +28,7 @@ from .remote import Remote
 from .report import Report
 from .results import ResultCache, run_payloads
 from .sinks import Sink
-from .wants import check_handles, check_stuck, names_of_cell, stubs_of
+from .wants import check_handles, check_held, check_stuck, names_of_cell, stubs_of
 
 #: Seconds that a cell has, after timeout= has interrupted it, before its session is killed.
 GRACE = 5.0
@@ -81,6 +84,7 @@ class Cell:
         self.wanted = wanted
         self.report = report
         self.run_id = ""
+        self.released: list[str] = []  #: keys of values of which no handle is left here
         self.ends = float("inf")  #: when timeout= is over
         self.timed_out = False
 
@@ -126,7 +130,9 @@ class Cell:
             names = [*names, *(n for n in remote.known if n in namespace)]  # whatever it evaluates must not meet old values
         needed = remote.replica.needed(dict.fromkeys(names))
         export = remote.replica.export(needed, deleted=[n for n in remote.known if n not in namespace])
+        self.report.exported(export, remote)
         try:
+            check_held(remote, export)
             check_stuck(export, self.names, asked=self.options.sent)
         except JupyterGpuError:
             remote.replica.abandon(export)
@@ -138,13 +144,19 @@ class Cell:
         self.report.sending(export)
         remote.sent_on_demand = 0
         remote.may_fetch = self.options.sent is None
-        sources = remote.sources.changed(export.snapshot.modules)
+        remote.on_demand = {}
+        imports = imports_of(self.code)
+        changed = remote.sources.changed([*imports.all, *export.snapshot.modules, *export.imports])
+        self.report.sourced(changed)
+        sources = changed.files
+        foreign = {n: version_of(n) for n in imports.all if is_foreign(n) and not remote.sources.is_local(n)}
         remote.on_progress = self.report.moved
         try:
             parcel = remote.ship(export)
         finally:
             remote.on_progress = None
         self.run_id = uuid.uuid4().hex
+        self.released = remote.held.begin()
         message = RunCell(
             run_id=self.run_id,
             code=self.code,
@@ -156,6 +168,14 @@ class Cell:
             stubs=[] if self.options.sent is not None else stubs_of(self.shell, export),
             out=None if self.options.out is None else list(self.options.out),
             keep=list(self.options.keep),
+            terms=CellTerms(
+                keep_above=self.notebook.keep_above(),
+                held=[] if self.options.sent is None else [n for n in self.names.stores if n in self.shell.user_ns],
+                released=self.released,
+                imports=foreign,
+                needs=[n for n in imports.certain if n in foreign],
+                unsourced=changed.gone,
+            ),
             sources={path: len(parcel.inline) + i for i, path in enumerate(sources)},
         )
         self.report.running(parcel)
@@ -242,17 +262,19 @@ class Cell:
         done, remote = outcome.done, self.remote
         began = perf_counter()
         result = ResultCache(self.shell)
-        handles = done.handles
+        infos = remote.shown(done.handles)
+        handles = remote.held.meet(infos)
         if done.snapshot is not None:
             try:
                 stayed = remote.take_what_can(done.snapshot, outcome.buffers)
-                handles = [*handles, *stayed]
+                infos, handles = [*infos, *stayed], [*handles, *remote.held.meet(stayed)]
                 self.report.stayed += [info for info in stayed if info.name != f"_{done.execution_count}"]
             except JupyterGpuError as error:
                 self._not_taken(done, error)
                 return
-        remote.bind(handles)
-        if any(info.name == f"_{done.execution_count}" for info in handles):
+        remote.bind(infos, handles)
+        remote.held.over(self.released)
+        if any(info.name == f"_{done.execution_count}" for info in infos):
             result.take_handle(f"_{done.execution_count}")
         elif done.has_result:
             result.take()

@@ -5,16 +5,9 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from ..sync.units import human_bytes
 
-def human_bytes(count: float) -> str:
-    """``3.2 MB``; powers of 1,000."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 999.5:
-            return (
-                f"{count:.0f} {unit}" if unit == "B" or count >= 99.5 else f"{count:.2g} {unit}" if count < 9.95 else f"{count:.0f} {unit}"
-            )
-        count /= 1000
-    return f"{count:,.1f} TB"
+__all__ = ["Table", "Tables", "human_bytes", "human_seconds"]
 
 
 def human_seconds(seconds: float, whole: bool = False) -> str:

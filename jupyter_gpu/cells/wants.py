@@ -57,15 +57,24 @@ def cannot_travel(stuck: Sequence[CannotTravel]) -> ValueCannotTravel:
 def check_handles(shell: Any, remote: Remote, names: Sequence[str]) -> None:
     """A handle means something in its own session alone. Raises ``ValueCannotTravel``."""
     for name in names:
-        value = shell.user_ns.get(name)
-        if not isinstance(value, Handle):
-            continue
-        home = home_of(value)
-        if home is remote:
-            continue
-        if home is None or home.ended:
-            reason = "it stayed in a session that has ended, and is gone with it"
-        else:
-            reason = f"it stayed in the session {home.name or home.label}, and this cell runs in another; "
-            reason += f"{name} = {name}.fetch() brings it here first"
-        raise ValueCannotTravel(name=name, path=name, type=value.type, reason=reason)
+        if isinstance(value := shell.user_ns.get(name), Handle):
+            _check_handle(remote, name, value)
+
+
+def check_held(remote: Remote, export: Export) -> None:
+    """The same for handles inside of what goes along."""
+    for name, handle in export.handles:
+        _check_handle(remote, name, handle)
+
+
+def _check_handle(remote: Remote, name: str, handle: Handle) -> None:
+    home = home_of(handle)
+    if home is remote:
+        return
+    own = handle.info.name
+    if home is None or home.ended:
+        reason = "it stayed in a session that has ended, and is gone with it"
+    else:
+        reason = f"it stayed in the session {home.name or home.label}, and this cell runs in another; "
+        reason += f"{own} = {own}.fetch() brings it here first"
+    raise ValueCannotTravel(name=name, path=name if own == name else f"the handle {own} inside of it", type=handle.type, reason=reason)

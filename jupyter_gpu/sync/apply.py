@@ -16,6 +16,7 @@ from ..wire.messages import Snapshot
 from . import codecs, trust
 from .delta import STALE
 from .inplace import CannotUpdate, Undo, made_of, update
+from .kept import KEPT
 from .objects import KnownObjects, StaleToken, Token
 from .plain.entry import Refused
 from .plain.machine import Machine, loads
@@ -53,6 +54,7 @@ class Load:
         self.refused: dict[str, Refused] = {}
         self.journal: list[Undo] = []
         self.values: list[Any] = []
+        self.handle_of: Callable[[str], Any] | None = None
         self.lazily = False  #: whether modules are imported when they are first used
         self.memos: list[tuple[int, Any]] = []
         self.skip: dict[int, Any] = {}  #: objects that existed for the pickle only, or have a token of their own
@@ -65,6 +67,8 @@ class Load:
             trust.check_pid(pid)
         if type(pid) is int:
             return self.objects.get(pid)
+        if pid[0] == KEPT:
+            return self._handle(pid[1])
         kind, token, content = pid
         if kind.endswith("!"):  # plain content, pickled apart
             kind, content = kind[:-1], trust.plain(content, self.trusted)
@@ -94,6 +98,12 @@ class Load:
         for name in snapshot.deleted:
             if not trust.may_bind(name, self.trusted):
                 raise SnapshotRefused(reason=f"it deletes {name}")
+
+    def _handle(self, key: str) -> Any:
+        handle = self.handle_of(key) if self.handle_of is not None else None
+        if handle is None:
+            raise SnapshotRefused(reason="it holds a value that stayed remote, of which nothing is known here")
+        return handle
 
     def _put(self, token: Token, obj: Any, before: Any) -> Any:
         if before is not None:

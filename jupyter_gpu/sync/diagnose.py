@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import io
 import socket
-import tempfile
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..wire.messages import CannotTravel
-from .flat import FLAT
+from .elsewhere import A_PATH, Environment, is_place
 
 _DEPTH = 40
 _ATOMS = frozenset({int, float, str, bytes, bool, complex, type(None)})
 _LONGEST = 200  # characters of a key in a path
+_TOLD = 10
 _LOOKS = 2000  # pickling attempts; each is small, since it is only made at what failed above
 
 _WHOLE = (threading.Thread, socket.socket)
@@ -129,20 +129,31 @@ def _reason(value: Any, error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}" if error is not None else "it cannot be pickled"
 
 
-def meaningless(value: Any, name: str) -> list[str]:
-    """Sentences about what pickles in ``value`` but means nothing in another process: looks two levels deep, and at no more than
-    200 parts."""
-    found = []
-    todo: list[tuple[str, Any, int]] = [(name, value, 0)]
-    for count, (path, part, depth) in enumerate(todo):
-        if count > 200:
-            break
-        if type(part) in FLAT:
+def meaningless(notes: Sequence[tuple[Any, str]], value: Any, name: str, side: str = "here") -> tuple[list[str], list[str]]:
+    """Sentences about what pickles in ``value`` but means nothing in another process, and those about paths. ``notes``: what the
+    pickler met, and what it is elsewhere; of many, the first 10 are told. ``side``: whose value it is, "here" or "worker"."""
+    said: dict[str, None] = {}
+    places: dict[str, None] = {}
+    for part, why in notes:
+        if (why == A_PATH and not is_place(part)) or (side == "worker" and isinstance(part, Environment)):
+            continue  # the environment that returns is the notebook's own again
+        into = places if why == A_PATH else said
+        if len(into) < _TOLD:
+            path = _path_to(part, value, name)
+            text = why if side == "here" else why.replace("this machine", "the worker's machine")
+            into[f"{path} is {text}" if path else f"{name} holds {text}"] = None
+    return list(said), list(places)
+
+
+def _path_to(target: Any, value: Any, name: str) -> str:
+    """How a person would write the way to a part; "" if it is too far. Looks at no more than 2,000 parts."""
+    todo: list[tuple[str, Any]] = [(name, value)]
+    seen: set[int] = set()
+    for path, part in todo:
+        if part is target:
+            return path
+        if id(part) in seen or len(todo) > _LOOKS:
             continue
-        if isinstance(part, io.TextIOWrapper) or (isinstance(part, io.IOBase) and not isinstance(part, (io.BytesIO, io.StringIO))):
-            found.append(f"{path} is an open file; its content went along, the file did not")
-        elif isinstance(part, tempfile.TemporaryDirectory):
-            found.append(f"{path} is a temporary directory of this machine")
-        elif depth < 2 and isinstance(part, (dict, list, tuple)) and len(part) <= 100:
-            todo.extend((path + step, inner, depth + 1) for step, inner in _parts(part))
-    return found
+        seen.add(id(part))
+        todo.extend((path + step, inner) for step, inner in _parts(part))
+    return ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from .diagnose import meaningless
 from .fingerprint import Probe, digest_of, undisturbed
 from .inplace import is_identity_kind
 from .objects import KnownObjects
-from .pickler import Pickler, Reduced, TokenPickler
+from .pickler import Pickler, Reduced, TokenPickler, pickler_for
 
 
 @dataclass
@@ -30,6 +30,9 @@ class Export:
     warnings: list[str] = field(default_factory=list)
     fingerprints: dict[str, bytes] = field(default_factory=dict)
     modules: dict[str, set[str]] = field(default_factory=dict)  #: name -> top-level modules without which it cannot be rebuilt
+    handles: list[tuple[str, Any]] = field(default_factory=list)  #: (name, handle that is its value, or inside of it)
+    places: list[str] = field(default_factory=list)  #: paths of this machine, as sentences: no news where files are shared
+    imports: set[str] = field(default_factory=set)  #: modules that functions import when they run
     memo: list[tuple[int, Any]] = field(default_factory=list)
     skip: set[int] = field(default_factory=set)  #: ids in ``memo`` that have a token already, or are nobody's
 
@@ -57,12 +60,14 @@ class Writer:
         reduced: Reduced,
         clean: dict[int, str],
         bare: bool,
+        kept: Mapping[int, str],
     ) -> None:
         self.namespace = namespace
         self.known = known
         self.probes = probes
         self.reduced = reduced
         self.clean = clean
+        self.kept = kept  #: id -> key of what stays here
         self.bare = bare  #: whether the other end imports at once the modules that are values
 
     def fill(self, export: Export) -> None:
@@ -87,7 +92,12 @@ class Writer:
         for name, found in probes.items():
             needed = found.modules | found.bare_modules if self.bare else found.modules
             export.modules[name] = {m.partition(".")[0] for m in needed}
-            export.warnings += meaningless(self.namespace[name], name)
+            export.imports |= found.imports
+            export.handles += [(name, handle) for handle in found.handles]
+            if found.notes:
+                warnings, places = meaningless(found.notes, self.namespace[name], name, "here" if self.bare else "worker")
+                export.warnings += warnings
+                export.places += places
         export.snapshot = Snapshot(
             serial=export.snapshot.serial,
             names=[name for part in parts for name in part.names],
@@ -132,9 +142,9 @@ class Writer:
         def dump() -> Pickler:
             pickler: Pickler
             if self.known.tokens:
-                pickler = TokenPickler(self.namespace, self.reduced, views, self.known, self.clean)
+                pickler = TokenPickler(self.namespace, self.reduced, views, self.known, self.clean, self.kept)
             else:
-                pickler = Pickler(self.namespace, self.reduced, views)
+                pickler = pickler_for(self.namespace, self.reduced, views, kept=self.kept)
             pickler.dump(values[0] if len(values) == 1 else values)
             return pickler
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import xxhash
@@ -14,7 +14,7 @@ from ..wire.messages import CannotTravel
 from . import pages
 from .diagnose import find_culprit
 from .flat import FLAT, Flats, Known, is_long_and_flat, repeats
-from .pickler import Pickler, Reduced
+from .pickler import Pickler, Reduced, pickler_for
 
 T = TypeVar("T")
 _NO_NAMES: set[str] = set()
@@ -39,6 +39,9 @@ class Probe:
         self.abridged = False
         self.globals_seen = pickler.globals_seen
         self.modules = pickler.modules
+        self.imports = pickler.imports
+        self.notes = pickler.notes
+        self.handles = pickler.handles
         self.bare_modules = pickler.bare_modules
         self.private = pickler.private
         self.stream = b""
@@ -79,7 +82,9 @@ class Atom(Probe):
         self.value = value
         self.stuck = None
         self.flat = self.abridged = self.has_arrays = False
-        self.globals_seen = self.modules = self.bare_modules = _NO_NAMES
+        self.globals_seen = self.modules = self.bare_modules = self.imports = _NO_NAMES
+        self.notes = []
+        self.handles = []
         self.private = {}
         self.buffers = []
         self.digests = []
@@ -89,17 +94,28 @@ class Atom(Probe):
         self.fingerprint = xxhash.xxh3_128_digest(self.stream)
 
 
-def probe(value: Any, name: str, namespace: dict[str, Any], reduced: Reduced | None = None, flats: Flats | None = None) -> Probe:
-    """Pickle ``value`` and look at what comes out. Never raises for a value that cannot be pickled: ``stuck`` tells."""
-    if type(value) in FLAT:
+def probe(
+    value: Any,
+    name: str,
+    namespace: dict[str, Any],
+    reduced: Reduced | None = None,
+    flats: Flats | None = None,
+    kept: Mapping[int, str] | None = None,
+) -> Probe:
+    """Pickle ``value`` and look at what comes out. Never raises for a value that cannot be pickled: ``stuck`` tells. ``kept``: id -> key
+    of values that stay here, and are passed over."""
+    stays = bool(kept) and id(value) in (kept or ())
+    if type(value) in FLAT and not stays:
         with contextlib.suppress(MemoryError):  # what has no room is told of below
             return Atom(value)
     reduced = {} if reduced is None else reduced
     picklers: list[Pickler] = []
 
     def dump() -> bool:
-        picklers.append(pickler := Pickler(namespace, reduced, flats=flats))  # another one each time: half a memo is left in it
-        flat = is_long_and_flat(value)
+        picklers.append(
+            pickler := pickler_for(namespace, reduced, flats=flats, kept=kept)
+        )  # a new one each time: half a memo is left in it
+        flat = not stays and is_long_and_flat(value)
         pickler.fast = flat and not repeats(value)
         pickler.dump(value)
         return flat
@@ -109,7 +125,7 @@ def probe(value: Any, name: str, namespace: dict[str, Any], reduced: Reduced | N
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit too: a value must not end the process by being looked at
-        return Probe(value, picklers[-1], _culprit(value, name, namespace, error, reduced))
+        return Probe(value, picklers[-1], _culprit(value, name, namespace, error, reduced, kept))
     return Probe(value, picklers[-1], flat=flat)
 
 
@@ -137,9 +153,11 @@ def fingerprint_of(stream: bytes, digests: Sequence[bytes]) -> bytes:
     return xxhash.xxh3_128_digest(xxhash.xxh3_128_digest(stream) + b"".join(digests))
 
 
-def _culprit(value: Any, name: str, namespace: dict[str, Any], error: BaseException, reduced: Reduced) -> CannotTravel:
+def _culprit(
+    value: Any, name: str, namespace: dict[str, Any], error: BaseException, reduced: Reduced, kept: Mapping[int, str] | None
+) -> CannotTravel:
     def dumps(part: Any) -> None:
-        Pickler(namespace, reduced).dump(part)
+        pickler_for(namespace, reduced, kept=kept).dump(part)
 
     if isinstance(error, RuntimeError) and _DISTURBED.search(str(error)):
         return CannotTravel(

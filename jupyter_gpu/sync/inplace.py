@@ -28,6 +28,7 @@ from types import (
 )
 from typing import Any
 
+from .elsewhere import Environment
 from .handles import Handle
 from .swap import swap_array, swap_state, swap_tensor
 
@@ -38,8 +39,8 @@ _ATOMS = frozenset(
 )
 _CONTAINERS = (list, dict, set, bytearray, deque)
 _NEVER = (
-    type, ModuleType, BuiltinFunctionType, MethodType, Handle, CodeType, enum.Enum, weakref.ReferenceType, property, staticmethod,
-    classmethod,
+    type, ModuleType, BuiltinFunctionType, MethodType, Handle, Environment, CodeType, enum.Enum, weakref.ReferenceType, property,
+    staticmethod, classmethod,
     MappingProxyType, MemberDescriptorType, GetSetDescriptorType, MethodDescriptorType, WrapperDescriptorType, MethodWrapperType,
     memoryview,
 )  # fmt: skip

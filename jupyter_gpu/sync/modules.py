@@ -1,23 +1,18 @@
-"""Modules travel by name: which ones, of which version, and what the other end has. Files of the person's own travel as sources."""
+"""Modules travel by name: which ones, of which version, and what the other end has. Files of the person's own travel as sources: see
+``local`` and ``reloading``."""
 
 from __future__ import annotations
 
 import importlib.util
-import site
 import sys
-import sysconfig
 from collections.abc import Iterable
 from functools import lru_cache
 from importlib import metadata
-from pathlib import Path
-from types import ModuleType
 
 from ..wire.errors import ModuleMissing
 
 #: Never worth a word: part of Python, or of ourselves.
 _OURS = frozenset({"__main__", "__mp_main__", "jupyter_gpu", "jupyter_gpu_worker", "cloudpickle", "builtins"})
-#: Bytes of one local source file, beyond which it is no module that somebody edits beside a notebook.
-_MOST = 4 << 20
 
 
 def is_foreign(name: str) -> bool:
@@ -30,7 +25,16 @@ def _distribution_version(name: str) -> str:
     try:
         return metadata.version(name)
     except (metadata.PackageNotFoundError, ValueError):
+        pass
+    try:
+        return metadata.version(_distributions()[name][0])  # sklearn is of scikit-learn
+    except (metadata.PackageNotFoundError, ValueError, KeyError):
         return ""
+
+
+@lru_cache(maxsize=1)
+def _distributions() -> dict[str, list[str]]:
+    return dict(metadata.packages_distributions())
 
 
 def version_of(name: str) -> str:
@@ -61,63 +65,26 @@ def check(modules: dict[str, str], side: str = "worker") -> list[str]:
 
 def missing(modules: Iterable[str]) -> list[str]:
     """Those that are not here."""
-    return [name for name in modules if name not in sys.modules and not _can_import(name)]
+    return [name for name in modules if name not in sys.modules and not is_installed(name)]
 
 
-def _can_import(name: str) -> bool:
+def is_installed(name: str) -> bool:
+    """Whether a top-level module could be imported; it is not."""
     try:
         return importlib.util.find_spec(name.partition(".")[0]) is not None  # of a dotted name it would import the parent
     except (ImportError, ValueError):
         return False
 
 
-@lru_cache(maxsize=1)
-def _installed_roots() -> tuple[Path, ...]:
-    paths = {sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
-    paths |= {*site.getsitepackages(), site.getusersitepackages()}
-    return tuple(Path(p).resolve() for p in paths if p)
-
-
-def local_files(module: ModuleType) -> dict[str, Path]:
-    """Relative path -> file of a module that was not installed: a .py file beside the notebook, an editable package. Empty for
-    all others."""
-    origin = getattr(module, "__file__", None)
-    if not origin or not origin.endswith(".py"):
-        return {}
-    file = Path(origin).resolve()
-    if any(root in file.parents for root in _installed_roots()):
-        return {}
-    if file.name != "__init__.py":
-        return {file.name: file}
-    root = file.parent
-    return {str(f.relative_to(root.parent)): f for f in sorted(root.rglob("*.py")) if f.stat().st_size <= _MOST}
-
-
-def local_sources(names: Iterable[str]) -> dict[str, bytes]:
-    """Relative path -> source of every loaded module among ``names`` that is a file of the person's own."""
-    found: dict[str, bytes] = {}
-    for top in {n.partition(".")[0] for n in names}:
-        module = sys.modules.get(top)
-        if module is not None and is_foreign(top):
-            found.update({relative: file.read_bytes() for relative, file in local_files(module).items()})
-    return found
-
-
-def install_sources(sources: dict[str, bytes], folder: Path) -> list[str]:
-    """Put sources where this process imports them, and forget modules whose source changed. Returns the names of the modules
-    that are new or changed. A path that leaves ``folder`` is refused with ``ValueError``."""
-    changed: set[str] = set()
-    for relative, source in sources.items():
-        target = (folder / relative).resolve()
-        if folder.resolve() not in target.parents:
-            raise ValueError(f"{relative} is not inside of the folder for sources")
-        if not target.exists() or target.read_bytes() != source:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(source)
-            changed.add(Path(relative).parts[0].removesuffix(".py"))
-    if sources and str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    for loaded in [m for m in sys.modules if m.partition(".")[0] in changed]:
-        del sys.modules[loaded]
-    importlib.invalidate_caches()
-    return sorted(changed)
+def check_imports(imports: dict[str, str], needs: Iterable[str]) -> list[str]:
+    """What a cell imports, before it runs. ``imports``: top-level module -> version at the notebook. Raises ``ModuleMissing`` for one of
+    ``needs`` that is not here; returns a sentence for each other that is missing, and for each of another version."""
+    gone = set(missing(imports))
+    for name in needs:
+        if name in gone:
+            raise ModuleMissing(module=name, here=imports[name], lacking="worker", needed_by="cell")
+    said = []
+    for name in sorted(gone):
+        known = f" (the notebook has {name} {imports[name]})" if imports[name] else ""
+        said.append(f"the worker has no module {name}, which the cell may import{known}")
+    return said + check({n: v for n, v in imports.items() if n not in gone})

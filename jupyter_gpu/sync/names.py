@@ -13,8 +13,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from types import CodeType, FunctionType
+from typing import Any
 
 from ..wire.messages import CellNames
+from .imports import NOTHING, Imports, imports_of_cell
 
 _LOADS = frozenset({"LOAD_NAME", "LOAD_GLOBAL", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_GLOBALS"})
 _STORES = frozenset({"STORE_NAME", "STORE_GLOBAL"})
@@ -46,20 +48,59 @@ def analyze(source: str, transform: Callable[[str], str] | None = None) -> CellN
     return _analyze(source) if transform is None else _collect(transform(source))
 
 
+def imports(source: str) -> Imports:
+    """The modules that a cell imports, top-level names; ``source`` is what the person wrote."""
+    return _imports(source) if "import" in source else NOTHING
+
+
+@lru_cache(maxsize=256)
+def _imports(source: str) -> Imports:
+    return imports_of_cell(_python_of(source), _python_of_magics)
+
+
 @lru_cache(maxsize=256)
 def _analyze(source: str) -> CellNames:
+    return _collect(_python_of(source))
+
+
+@lru_cache(maxsize=16)
+def _python_of(source: str) -> str:
     from IPython.core.inputtransformer2 import TransformerManager
 
     try:
-        python = TransformerManager().transform_cell(source)
+        return str(TransformerManager().transform_cell(source))
     except SyntaxError:
-        return CellNames()
-    return _collect(python)
+        return ""
+
+
+def _python_of_magics(python: str) -> Iterator[str]:
+    for method, arguments in _magic_calls(python):
+        if method == "run_cell_magic" and len(arguments) == 3 and arguments[0] in _PYTHON_CELL_MAGICS:
+            yield _python_of(arguments[2])
+        elif method == "run_line_magic" and len(arguments) == 2 and arguments[0] in _PYTHON_LINE_MAGICS:
+            yield _python_of(_without_options(arguments[1]))
 
 
 def globals_of(code: CodeType | FunctionType) -> frozenset[str]:
     """Global names that a function's code, nested functions included, loads or rebinds."""
     return _globals_of(code.__code__ if isinstance(code, FunctionType) else code)
+
+
+def globals_within(values: Iterable[Any], namespace: dict[str, Any]) -> list[str]:
+    """Global names that the code of ``values`` may touch, where it was written in the notebook: of functions, and of the classes of
+    objects and of the modules (as torch calls them) inside of these. Nothing is pickled for it."""
+    found: set[str] = set()
+    seen: set[type] = set()
+    for value in values:
+        inner = value.modules() if callable(getattr(type(value), "named_modules", None)) else ()
+        for part in (value, *inner):
+            if isinstance(part, FunctionType) and part.__globals__ is namespace:
+                found |= globals_of(part)
+            for cls in set(type(part).__mro__) - seen:
+                seen.add(cls)
+                functions = [f for f in vars(cls).values() if isinstance(f, FunctionType) and f.__globals__ is namespace]
+                found.update(*map(globals_of, functions))
+    return sorted(found)
 
 
 @lru_cache(maxsize=4096)

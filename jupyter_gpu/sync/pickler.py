@@ -19,14 +19,19 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from . import codecs
+from .elsewhere import Environment, reduce_environment, why_elsewhere
 from .flat import IN_BAND, Flats, Known
 from .handles import Handle
+from .imports import imports_in
 from .inplace import content_of
+from .kept import KEPT
 from .lazy import LazyModule
 from .loading import bound_there, empty_cell, fill_cell, load_code, make_class, make_function, named_module, own_dict, set_class_state
 from .names import globals_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .objects import KnownObjects, Token
 
 _UNSEEN = object()
@@ -59,6 +64,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         super().__init__(self.file, protocol=5, buffer_callback=partial(self._take_buffer, self.buffers))
         self.namespace = namespace
         self.globals_seen: set[str] = set()
+        self.notes: list[tuple[Any, str]] = []  #: what means nothing elsewhere, and why
+        self.handles: list[Handle] = []
+        self.imports: set[str] = set()  #: modules that the notebook's functions import when they run
         self.modules: set[str] = set()
         self.bare_modules: set[str] = set()
         self.reduced: Reduced = {} if reduced is None else reduced
@@ -95,6 +103,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def _reduce_function(self, obj: FunctionType) -> Any:
         if obj.__globals__ is self.namespace:
             self.globals_seen |= globals_of(obj)
+            self.imports |= imports_in(obj.__code__)
             return _reduce_function(obj)
         if obj in _BY_NAME:  # at both ends, and in every other pickle
             return NotImplemented
@@ -172,7 +181,20 @@ Reduced = dict[int, tuple[Any, Any]]
 
 
 def _route_of(kind: type, pickler: Pickler) -> codecs.Route | None:
-    """Who reduces instances of ``kind``; None: pickle itself."""
+    """Who reduces instances of ``kind``; None: pickle itself. Asked once for each kind: what means nothing elsewhere is noted at no cost
+    for anything else."""
+    route = _reducer_of(kind, pickler)
+    if issubclass(kind, type) or not (why := why_elsewhere(kind)):
+        return route
+
+    def noting(pickler: Pickler, obj: Any) -> Any:
+        pickler.notes.append((obj, why))
+        return NotImplemented if route is None else route(pickler, obj)
+
+    return noting
+
+
+def _reducer_of(kind: type, pickler: Pickler) -> codecs.Route | None:
     if (own := _ROUTES.get(kind)) is not None:
         return own
     if issubclass(kind, type):
@@ -201,8 +223,46 @@ _ROUTES: dict[type, codecs.Route] = {
     BuiltinFunctionType: Pickler._reduce_builtin,
     CellType: lambda _, cell: _reduce_cell(cell),
     CodeType: lambda _, code: _reduce_code(code),
-    Handle: lambda _, handle: _reduce_handle(handle),
+    Environment: lambda _, environment: reduce_environment(environment),
+    Handle: lambda pickler, handle: _reduce_handle(pickler, handle),
 }
+
+
+class KeepingPickler(Pickler):
+    """Passes over values that stay at the kernel: in the client's copy of what holds them, their handles take their place.
+
+    ``kept``: id -> key, of ``Kept.keys``."""
+
+    def __init__(self, kept: Mapping[int, str], *args: Any) -> None:
+        super().__init__(*args)
+        self._key_of = kept.get
+
+    def persistent_id(self, obj: Any) -> Any:
+        key = self._key_of(id(obj))
+        return None if key is None else (KEPT, key)
+
+
+def pickler_for(
+    namespace: dict[str, Any],
+    reduced: Reduced | None = None,
+    views: dict[int, Any] | None = None,
+    flats: Flats | None = None,
+    kept: Mapping[int, str] | None = None,
+) -> Pickler:
+    """One that knows of no objects at the other end. It looks out for what is kept only where something is: that costs a call for each
+    part of a value."""
+    if kept:
+        return KeepingPickler(kept, namespace, reduced, views, flats)
+    return Pickler(namespace, reduced, views, flats)
+
+
+def _first_of(kept: Mapping[int, str], tokens: Mapping[int, Token]) -> Any:
+    key_of, token_of = kept.get, tokens.get
+
+    def find(key: int) -> Any:
+        return token_of(key) if (found := key_of(key)) is None else found
+
+    return find
 
 
 class TokenPickler(Pickler):
@@ -220,9 +280,11 @@ class TokenPickler(Pickler):
         views: dict[int, Any],
         known: KnownObjects,
         clean: dict[int, str],
+        kept: Mapping[int, str] | None = None,
     ) -> None:
         super().__init__(namespace, reduced, views)
-        self._find = known.tokens.get
+        # Keys of what is kept are text, tokens are numbers: one look-up for each part of a value, as if nothing were kept.
+        self._find: Any = _first_of(kept, known.tokens) if kept else known.tokens.get
         self._known = known
         self._clean = clean
         self.told: dict[int, Any] = {}
@@ -230,7 +292,7 @@ class TokenPickler(Pickler):
 
     def persistent_id(self, obj: Any) -> Any:
         token = self._find(id(obj))
-        return None if token is None else self._refer(obj, token)
+        return None if token is None else (KEPT, token) if type(token) is str else self._refer(obj, token)
 
     def _refer(self, obj: Any, token: Token) -> Any:
         if obj is self._whole:
@@ -270,8 +332,9 @@ def _reduce_own_dict(obj: Any) -> Any:
     return copyreg.__newobj__, (type(obj),), True, None, iter(dict.items(obj)), own_dict  # type: ignore[attr-defined]
 
 
-def _reduce_handle(handle: Handle) -> Any:
-    return bound_there, (handle.info.name,)
+def _reduce_handle(pickler: Pickler, handle: Handle) -> Any:
+    pickler.handles.append(handle)
+    return bound_there, (handle.key,)
 
 
 def _reduce_code(code: CodeType) -> Any:

@@ -24,6 +24,7 @@ from .export import Export, Writer
 from .fingerprint import Probe, fingerprint_of, probe
 from .flat import Flats
 from .handles import Handle
+from .kept import Kept
 from .lineage import Lineage, lacking
 from .objects import KnownObjects
 from .pickler import Reduced
@@ -95,15 +96,24 @@ class Replica:
         deleted(mark) -> list[str]                      what it deleted
 
     And: ``forget(names)``, ``adopt(names)``, ``knows(name)``, ``measure(name)``, ``reset()``, ``prune()``. ``remote_value(name)``
-    gives, at the kernel, the object that a handle of the client stands for (by default what is bound to its name). ``trust``: what
-    ``apply`` rebuilds; "data" raises ``UntrustedValue`` for what is not plain data.
+    gives, at the kernel, the object that a handle of the client stands for, by its key (by default what is bound to its name).
+    ``kept`` (at the kernel) is what goes to the client as handles; ``handle_of(key)`` (at the client) gives the handle of such a value.
+    ``trust``: what ``apply`` rebuilds; "data" raises ``UntrustedValue`` for what is not plain data.
     """
 
     def __init__(
-        self, namespace: dict[str, Any], side: str, remote_value: Callable[[str], Any] | None = None, trust: Trust = "code"
+        self,
+        namespace: dict[str, Any],
+        side: str,
+        remote_value: Callable[[str], Any] | None = None,
+        kept: Kept | None = None,
+        handle_of: Callable[[str], Any] | None = None,
+        trust: Trust = "code",
     ) -> None:
         self.lineage = Lineage()  #: the buffers that both ends had last
         self.namespace = namespace
+        self.kept = kept or Kept()
+        self._handle_of = handle_of
         self.side = side
         self.trust = trust
         self._peer = "kernel" if side == "client" else "client"
@@ -157,7 +167,7 @@ class Replica:
             if changed:
                 clean = {id(self.namespace[n]): n for n in export.unchanged}
                 bare = self.side == "client"  # the notebook's end imports a module when it is used
-                Writer(self.namespace, self.objects, changed, self._reduced, clean, bare).fill(export)
+                Writer(self.namespace, self.objects, changed, self._reduced, clean, bare, self.kept.keys).fill(export)
         self._end_sync()
         return export
 
@@ -260,11 +270,13 @@ class Replica:
         with _no_collection():
             load = applying.Load(self.namespace, self.objects, self._remote, self.trust, self.knows)
             load.lazily = self.side == "client"
+            load.handle_of = self._handle_of
             applying.take_over(load, snapshot, stream, buffers)
             self.forget([*snapshot.names, *snapshot.deleted])
             replaced = load.replaced
             try:
-                self.objects.learn(self._peer, snapshot.serial, load.memos, load.skip)
+                # What is kept has a handle at the client, and no copy that could be told apart by a token.
+                self.objects.learn(self._peer, snapshot.serial, load.memos, {*load.skip, *self.kept.keys})
             except MemoryError:  # it is taken over all the same; what was not looked at counts as changed, and is sent whole
                 self.objects.clear()
             del load  # what it holds counts as in use
@@ -310,11 +322,11 @@ class Replica:
         found = self._probes.get(name)
         if found is None or found.value is not value or (whole and found.abridged):
             flats = None if whole else self._flats
-            found = self._probes[name] = probe(value, name, self.namespace, self._reduced, flats)
+            found = self._probes[name] = probe(value, name, self.namespace, self._reduced, flats, self.kept.keys)
         return found
 
     def _set_baseline(self, name: str) -> None:
-        self._baseline[name] = probe(self.namespace[name], name, self.namespace, flats=self._flats).fingerprint
+        self._baseline[name] = probe(self.namespace[name], name, self.namespace, flats=self._flats, kept=self.kept.keys).fingerprint
         self._roots[name] = id(self.namespace[name])
 
     def _end_sync(self) -> None:

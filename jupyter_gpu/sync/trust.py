@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ..wire.errors import BadOptionValue, SnapshotRefused, UntrustedValue
 from .inplace import Undo
+from .kept import KEPT
 from .loading import Unpickler
 from .plain.entry import Refused
 from .plain.machine import Machine, loads
@@ -101,7 +102,7 @@ def check_update(live: Any, kind: str, content: Any, is_live: bool) -> None:
 
 def check_pid(pid: Any) -> None:
     """Raises ``SnapshotRefused`` for a persistent id that none of ours would be."""
-    if type(pid) is int:
+    if type(pid) is int or (type(pid) is tuple and len(pid) == 2 and pid[0] == KEPT and type(pid[1]) is str):
         return
     if type(pid) is not tuple or len(pid) != 3 or type(pid[0]) is not str or type(pid[1]) is not int:
         raise SnapshotRefused(reason="it refers to an object by what is no token")

@@ -22,6 +22,7 @@ import msgspec
 from .records import BufferRef as BufferRef
 from .records import CannotTravel as CannotTravel
 from .records import CellNames as CellNames
+from .records import CellTerms as CellTerms
 from .records import ErrorRecord as ErrorRecord
 from .records import Gpu as Gpu
 from .records import HandleInfo as HandleInfo
@@ -183,8 +184,7 @@ class WorkerFailed(Message):
 
 
 class Interrupt(Message):
-    """SIGINT to the kernel's process group. With a ``run_id`` it hits that cell alone, even if it overtakes it on its way, or comes when
-    the next one runs already."""
+    """SIGINT to the kernel's process group; with a ``run_id``, to that cell alone, even if it overtakes it or comes when it is over."""
 
     run_id: str = ""
 
@@ -227,6 +227,7 @@ class RunCell(Message):
     stubs: list[str] = []  #: names that exist at the client, were not sent and may be fetched
     out: list[str] | None = None  #: None: all that changed
     keep: list[str] = []
+    terms: CellTerms = CellTerms()
     sources: dict[str, int] = {}  #: relative path of a local .py file -> position of its source among the buffers
 
 

@@ -131,6 +131,7 @@ class HandleInfo(Record):
     device: str = ""
     size: int = -1  #: bytes; -1: unknown
     why: str = ""  #: "keep=", or why it could not come back
+    key: str = ""  #: of the value at its kernel, whatever its names; the same for two handles: they are one
 
 
 class CellNames(Record):
@@ -140,6 +141,17 @@ class CellNames(Record):
     stores: list[str] = []
     deletes: list[str] = []
     star: bool = False  #: import *, exec, eval, magics: more names may be touched than these
+
+
+class CellTerms(Record):
+    """What a cell's run keeps to, beside its names."""
+
+    keep_above: int = -1  #: bytes beyond which a value that is new to the client stays; -1: none stays for its size
+    held: list[str] = []  #: names that the client has, beside those of the snapshot and the stubs
+    released: list[str] = []  #: keys of values of which the client has no handle any more
+    imports: dict[str, str] = {}  #: top-level module that the code imports -> its version at the client ("": unknown, or none)
+    needs: list[str] = []  #: those of ``imports`` without which the code would fail at once
+    unsourced: list[str] = []  #: relative paths of local .py files that are gone at the client
 
 
 class RemoteError(Record):

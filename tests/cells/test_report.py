@@ -42,11 +42,11 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> Sink:
 
 
 def remote(session: Any = "there", label: str = "H100", on_demand: int = 0) -> Any:
-    return SimpleNamespace(session=session, label=label, sent_on_demand=on_demand)
+    return SimpleNamespace(session=session, label=label, sent_on_demand=on_demand, on_demand={}, said=set(), notes=[])
 
 
 def make(quiet: bool = False) -> Report:
-    return Report(SimpleNamespace(shell=None), quiet)
+    return Report(SimpleNamespace(shell=None, shares_files=lambda: True), quiet)
 
 
 def done(seconds: float = 2.1, **more: Any) -> CellDone:
@@ -101,7 +101,7 @@ def test_quiet_says_nothing_but_what_must_be_known(sink: Sink) -> None:
 def test_each_warning_once_and_before_the_line(sink: Sink) -> None:
     with make() as report:
         report.opening(remote())
-        report.sending(Export(snapshot=Snapshot(serial=1), warnings=["one", "two"]))
+        report.exported(Export(snapshot=Snapshot(serial=1), warnings=["one", "two"]), remote())
         report.warn("one")
         report.done(done(warnings=["two", "three"]), remote())
     assert [text for _, text in sink.streams] == ["jupyter-gpu: one\n", "jupyter-gpu: two\n", "jupyter-gpu: three\n"]

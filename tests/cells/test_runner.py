@@ -168,6 +168,16 @@ def test_handle_in_another_session(run: Run, shell: Any) -> None:
     assert isinstance(error, ValueCannotTravel) and "H100" in str(error) and "fetch" in str(error)
 
 
+def test_handle_of_another_session_inside_of_something(run: Run, shell: Any) -> None:
+    run("%%remote gpu=H100 keep=weights\nweights = [1]")
+    run("box = {'deep': [weights]}\ndef f(x=weights): return x")
+    for code in ("box", "f()"):
+        error = run(f"%%remote gpu=cpu\n{code}").error_in_exec
+        assert isinstance(error, ValueCannotTravel) and "the handle weights inside of it" in str(error) and "weights.fetch()" in str(error)
+    run("%%remote gpu=H100\nbox['deep'][0].append(2); n = f()[-1]").raise_error()
+    assert shell.user_ns["n"] == 2
+
+
 def test_handle_of_a_session_that_ended(run: Run, shell: Any) -> None:
     run("%%remote gpu=H100 keep=weights\nweights = [1]")
     run("%remote stop")
@@ -478,3 +488,27 @@ def test_memory_is_free_after_a_local_cell(run: Run, shell: Any) -> None:
     run("import weakref; gone = weakref.ref(thing)\ndel held, thing")
     run("pass")
     assert shell.user_ns["gone"]() is None
+
+
+def test_last(run: Run, shell: Any, capsys: Any) -> None:
+    run("%remote last").raise_error()
+    assert "No remote cell has run" in capsys.readouterr().out
+    run("import threading\nx = [1]; lk = threading.Lock(); path = open(__import__('os').devnull)")
+    run("%%remote gpu=H100\nx.append(2); made = 1").raise_error()
+    capsys.readouterr()
+    run("%remote last").raise_error()
+    shown = capsys.readouterr().out
+    assert "was sent" in shown and "made" in shown and "came back" in shown
+    run("%%remote gpu=H100\nlk")
+    run("%remote last").raise_error()
+    assert "could not travel: lk is a _thread.lock" in capsys.readouterr().out
+
+
+def test_what_means_nothing_elsewhere_is_said_once(run: Run, capsys: Any) -> None:
+    run("import os\nfrom os import environ")
+    run("%%remote gpu=H100\nenviron").raise_error()
+    assert "environ is the environment of this machine" in capsys.readouterr().err
+    run("%%remote gpu=H100\nenviron, 1").raise_error()
+    run("environ_2 = [environ]")
+    assert "environ is" not in capsys.readouterr().err
+    run("%remote last")

@@ -43,6 +43,33 @@ def test_who_wins(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -
     assert load(shell).gateway == "ws://shell:1", "empty is as if it were not there"
 
 
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("256MB", 256_000_000),
+        ("1.5 GiB", 3 << 29),
+        ("4096", 4096),
+        ("10k", 10_000),
+        ("0", 0),
+        ("off", -1),
+        ("None", -1),
+        ("", -1),
+        (".5tb", 5 * 10**11),
+    ],
+)
+def test_sizes(text: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().keep_above_bytes() == 256_000_000
+    monkeypatch.setenv("JUPYTER_GPU_KEEP_ABOVE", text)
+    assert load().keep_above_bytes() == (size if text else 256_000_000)
+
+
+@pytest.mark.parametrize("text", ["much", "-1", "1 XB", "1e9", "256 MB each"])
+def test_what_is_no_size(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTER_GPU_KEEP_ABOVE", text)
+    with pytest.raises(BadOptionValue, match="256MB"):
+        load().keep_above_bytes()
+
+
 @pytest.mark.parametrize(("variable", "trait"), ENVIRONMENT.items())
 def test_the_environment(variable: str, trait: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, "something")

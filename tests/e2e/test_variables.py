@@ -63,7 +63,7 @@ def test_equal_big_arrays_are_two_arrays(notebook: Notebook) -> None:
 
 def test_more_than_the_chunk_store_keeps_travels_in_one_cell(notebook: Notebook) -> None:
     notebook.ok("import numpy as np; parts = [np.full(8_000_000, float(i)) for i in range(9)]")  # 576 MB
-    assert notebook.ok(R + "print(sum(p[-1] for p in parts)); twice = [p * 2 for p in parts]").text() == "36.0\n"
+    assert notebook.ok("%%remote gpu=H100 out=twice\nprint(sum(p[-1] for p in parts)); twice = [p * 2 for p in parts]").text() == "36.0\n"
     assert notebook.value("[float(t[0]) for t in twice]") == "[0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0]"
     notebook.ok("del parts, twice")
 
@@ -224,3 +224,19 @@ def test_large_displayed_value_is_a_handle_in_out(fresh: Notebook) -> None:
     fresh.ok(R + "b")
     assert fresh.value("Out[max(Out)] is b") == "True"
     assert fresh.value("float(h.fetch()[8])") == "8.0", "another cell's result is another value"
+
+
+def test_random_generators(fresh: Notebook) -> None:  # hazard 26
+    """As docs/variables.md has it: a generator moves with its state, the global ones belong to their process."""
+    fresh.ok("import random, numpy as np\nr = random.Random(0); g = np.random.default_rng(0)")
+    fresh.ok(
+        "a = random.Random(0); want = [a.random() for _ in range(3)]; b = np.random.default_rng(0); want_g = [float(b.random()) for _ in range(3)]"
+    )
+    fresh.ok("got = [r.random()]; got_g = [float(g.random())]")
+    fresh.ok(R + "got.append(r.random()); got_g.append(float(g.random()))")
+    fresh.ok("got.append(r.random()); got_g.append(float(g.random()))")
+    assert fresh.value("(got == want, got_g == want_g)") == "(True, True)"
+    fresh.ok("random.seed(0); np.random.seed(0)")
+    fresh.ok(R + "import random, numpy as np\nrandom.seed(7); np.random.seed(7)\n[random.random() for _ in range(9)]; np.random.rand(9)")
+    fresh.ok("first = random.random() == random.Random(0).random(), float(np.random.rand()) == float(np.random.RandomState(0).rand())")
+    assert fresh.value("first") == "(True, True)", "what the worker draws moves nothing here"

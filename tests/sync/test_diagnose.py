@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import pickle
 import socket
 import sqlite3
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import numpy as np
 import pytest
 
 from jupyter_gpu.sync.diagnose import find_culprit, meaningless
+from jupyter_gpu.sync.fingerprint import probe
 
 
 class Box:
@@ -160,20 +163,54 @@ def test_properties_are_not_called() -> None:
 # ---------------------------------------------------------------- what travels, and means nothing
 
 
-def test_what_means_nothing_elsewhere(tmp_path: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=tmp_path) as _, open(__file__) as file:
-        folder = tempfile.TemporaryDirectory(dir=tmp_path)
-        found = meaningless({"f": file, "deep": [folder], "memory": [io.StringIO(), io.BytesIO()]}, "v")
-        assert found == [
-            "v['f'] is an open file; its content went along, the file did not",
-            "v['deep'][0] is a temporary directory of this machine",
-        ]
-        assert meaningless(file, "v")[0].startswith("v is an open file")
-        folder.cleanup()
+def told(value: Any, name: str = "v") -> list[str]:
+    return meaningless(probe(value, name, {}).notes, value, name)[0]
 
 
-def test_it_does_not_look_far() -> None:
-    with open(__file__) as file:
-        assert meaningless([[[file]]], "v") == [], "two levels"
-        assert meaningless([file] * 101, "v") == [], "nor through long lists"
-        assert len(meaningless([[file] * 100] * 100, "v")) <= 200
+def test_what_pickles_and_means_nothing_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("content")
+    with open(tmp_path / "x") as file, tempfile.TemporaryDirectory() as folder:
+        assert folder
+        found = told({"f": file, "deep": [[[[{"it": file}]]]], "memory": [io.StringIO(), io.BytesIO()]})
+        assert found == ["v['f'] is an open file; its content went along, the file did not"], "an object is told of once"
+        assert told(file) == ["v is an open file; its content went along, the file did not"]
+        assert told([0] * 10_000 + [[file]])[0].startswith("v holds an open file"), "however far"
+        assert told([1, "text", b"", {"a": (None,)}]) == []
+
+
+def test_the_environment_goes_by_name_and_never_its_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_OF_A_TEST", "hunter2")
+    found = probe([os.environ, os.environb], "v", {})
+    assert b"hunter2" not in found.stream and found.stuck is None
+    assert pickle.loads(found.stream)[0] is os.environ and pickle.loads(found.stream)[1] is os.environb
+    assert meaningless(found.notes, [os.environ], "v")[0][0].startswith("v[0] is the environment of this machine")
+    assert meaningless(found.notes, [os.environ], "v", "worker") == ([], []), "it is the notebook's own again"
+
+
+def test_paths_are_told_apart(tmp_path: Path) -> None:
+    value = {"there": tmp_path, "gone": tmp_path / "gone", "relative": Path("x")}
+    assert meaningless(probe(value, "v", {}).notes, value, "v") == ([], ["v['there'] is a path of this machine"])
+
+
+class Connection:
+    """As PEP 249 has it."""
+
+    def cursor(self) -> None: ...
+    def commit(self) -> None: ...
+    def rollback(self) -> None: ...
+
+
+class Channel:
+    def fileno(self) -> int:
+        return 3
+
+
+def test_connections_that_let_themselves_be_pickled() -> None:
+    assert "database connection" in told([Connection()])[0] and "connection" in told({"c": Channel()})[0]
+    assert told([Connection, Channel]) == [], "their classes are code"
+    with tempfile.TemporaryFile() as file:
+        assert "array in a file" in told(np.memmap(file, "uint8", "w+", shape=3))[0]
+
+
+def test_no_more_is_told_than_one_reads(tmp_path: Path) -> None:
+    assert len(told([Channel() for _ in range(100)])) == 10

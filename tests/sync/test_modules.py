@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from jupyter_gpu.sync import modules
-from jupyter_gpu.sync.modules import check, install_sources, is_foreign, local_files, local_sources, version_of, versions_of
+from jupyter_gpu.sync.modules import check, check_imports, is_foreign, version_of, versions_of
 from jupyter_gpu.wire.errors import ModuleMissing
 
 
@@ -81,67 +80,24 @@ def test_a_module_whose_spec_cannot_be_found_is_missing(monkeypatch: pytest.Monk
         check({"some_module": ""})
 
 
-# ---------------------------------------------------------------- sources
+def test_distributions_of_another_name() -> None:
+    assert modules._distribution_version("sklearn") == __import__("sklearn").__version__
 
 
-def test_which_files_are_the_persons_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text("x = 1")
-    assert local_files(loaded("mine", monkeypatch, file)) == {"mine.py": file}
-    assert local_files(np) == {} and local_files(json) == {} and local_files(sys) == {}
-    assert local_files(loaded("compiled", monkeypatch, tmp_path / "compiled.so")) == {}
-    assert local_sources(["mine.deep", "json", "not_loaded"]) == {"mine.py": b"x = 1"}
+# ---------------------------------------------------------------- what a cell imports
 
 
-def test_a_package_with_all_of_its_files_that_are_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "pack"
-    (package / "sub").mkdir(parents=True)
-    for name in ("__init__.py", "sub/a.py"):
-        (package / name).write_text("")
-    (package / "data.csv").write_text("1")
-    monkeypatch.setattr(modules, "_MOST", 100)
-    (package / "generated.py").write_text("#" * 101)
-    assert sorted(local_files(loaded("pack", monkeypatch, package / "__init__.py"))) == ["pack/__init__.py", "pack/sub/a.py"]
+def test_what_a_cell_needs_and_is_not_here() -> None:
+    with pytest.raises(ModuleMissing) as caught:
+        check_imports({"never_heard_of": "3.0"}, ["never_heard_of"])
+    assert caught.value.needed_by == "cell" and "which the cell imports (here it is never_heard_of 3.0)" in str(caught.value)
+    with pytest.raises(ModuleMissing, match="nor does the notebook know a version of it"):
+        check_imports({"never_heard_of": ""}, ["never_heard_of"])
 
 
-def test_sources_are_installed_and_edited_ones_imported_anew(tmp_path: Path) -> None:
-    folder = tmp_path / "sources"
-    folder.mkdir()
-    assert install_sources({"mod_one.py": b"x = 1", "pack_one/__init__.py": b"", "pack_one/deep.py": b"y = 1"}, folder) == [
-        "mod_one",
-        "pack_one",
-    ]
-    assert sys.path[0] == str(folder)
-    import mod_one  # type: ignore[import-not-found]
-    import pack_one.deep  # type: ignore[import-not-found]
-
-    assert mod_one.x == 1 and pack_one.deep.y == 1
-    assert install_sources({"mod_one.py": b"x = 1"}, folder) == [] and sys.modules["mod_one"] is mod_one
-    assert install_sources({"pack_one/deep.py": b"y = 22"}, folder) == ["pack_one"]
-    assert "pack_one" not in sys.modules and "pack_one.deep" not in sys.modules and sys.modules["mod_one"] is mod_one
-    import pack_one.deep as again
-
-    assert again.y == 22 and sys.path.count(str(folder)) == 1
-
-
-@pytest.mark.parametrize("path", ["../outside.py", "/etc/outside.py", "a/../../outside.py", "."])
-def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, path: str) -> None:
-    folder = tmp_path / "sources"
-    folder.mkdir()
-    with pytest.raises(ValueError, match="not inside"):
-        install_sources({path: b"evil"}, folder)
-    assert not list(tmp_path.glob("outside*")) and not Path("/etc/outside.py").exists()
-
-
-def test_a_link_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "sources"
-    folder.mkdir()
-    (folder / "link").symlink_to(tmp_path)
-    with pytest.raises(ValueError, match="not inside"):
-        install_sources({"link/x.py": b"evil"}, folder)
-    assert not (tmp_path / "x.py").exists()
-
-
-def test_nothing_to_install_changes_nothing(tmp_path: Path) -> None:
-    before = list(sys.path)
-    assert install_sources({}, tmp_path) == [] and sys.path == before
+def test_what_it_may_import_is_only_said() -> None:
+    (sentence,) = check_imports({"never_heard_of": "3.0", "numpy": np.__version__}, ["numpy"])
+    assert "never_heard_of" in sentence and "3.0" in sentence
+    (sentence,) = check_imports({"numpy": "0.1"}, ["numpy"])
+    assert "0.1" in sentence and np.__version__ in sentence
+    assert check_imports({}, []) == []

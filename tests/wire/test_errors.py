@@ -11,7 +11,7 @@ from jupyter_gpu.wire import errors
 from jupyter_gpu.wire.errors import BY_CODE, InternalError, JupyterGpuError, from_record
 from jupyter_gpu.wire.messages import ErrorRecord
 
-SAMPLES: dict[object, Any] = {str: "some text", int: -7, float: 2.5, list[str]: ["one", "two"]}
+SAMPLES: dict[object, Any] = {str: "some text", int: -7, bool: True, float: 2.5, list[str]: ["one", "two"]}
 
 
 def sample(kind: type[JupyterGpuError]) -> JupyterGpuError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import os
+import pickle
 import sys
 import tempfile
 import time
@@ -16,8 +17,10 @@ from typing import Any
 from jupyter_gpu.sync.chunks import INLINE, ChunkStore, digest, pack, unpack
 from jupyter_gpu.sync.delta import STALE
 from jupyter_gpu.sync.exceptions import dump_exception
+from jupyter_gpu.sync.kept import Kept
 from jupyter_gpu.sync.lineage import Question
-from jupyter_gpu.sync.modules import install_sources
+from jupyter_gpu.sync.modules import check_imports, missing
+from jupyter_gpu.sync.reloading import install
 from jupyter_gpu.sync.replica import Export, Mark, Replica
 from jupyter_gpu.wire.codec import encode
 from jupyter_gpu.wire.errors import DiskFull, InternalError, JupyterGpuError
@@ -30,17 +33,18 @@ from jupyter_gpu.wire.messages import (
     Chunk,
     Fetch,
     Fetched,
-    Kept,
     Offer,
     RemoteError,
     RunCell,
     Want,
 )
+from jupyter_gpu.wire.messages import Kept as KeptBack
 
 from .backstop import FetchingBuiltins, Shelf
 from .kernel import WorkerKernel, dispatch, failed_reply, interrupted_reply
 from .outgoing import Outgoing
 from .pipe import BUSY, IDLE
+from .state import State, restore, save
 
 
 class CellRunner:
@@ -49,9 +53,9 @@ class CellRunner:
     def __init__(self, kernel: WorkerKernel) -> None:
         self.kernel = kernel
         self.shell = kernel.shell
-        self.kept: dict[str, Any] = {}  #: what handles of the client stand for
+        self.kept = Kept()  #: what handles of the client stand for
         self.namespace: dict[str, Any] = self.shell.user_ns
-        self.replica = Replica(self.namespace, "kernel", self.remote_value)
+        self.replica = Replica(self.namespace, "kernel", self.remote_value, self.kept)
         self.store = ChunkStore(copies=self.replica.lineage.copies)
         self.builtins = FetchingBuiltins(self.fetch)
         self.stubs: frozenset[str] = frozenset()  #: names that the client has, and that may be fetched
@@ -59,6 +63,8 @@ class CellRunner:
         self.pending: dict[int, tuple[Export, RunCell | None]] = {}  #: serial -> what the client has not answered to, of which cell
         self.fetches = 0
         self.asked = 0
+        self.imports: dict[str, str] = {}  #: module that cells import, and that is here -> version at the client
+        self.said: set[str] = set()  #: about modules, and what means nothing elsewhere; once in a session is enough
         kernel.shell_stream.on_reply = self._reply
         self.shell.told_by_reply = True  # by ``CellDone``
         self.reply: dict[str, Any] | None = None
@@ -124,7 +130,7 @@ class CellRunner:
         if outgoing is not None:
             outgoing.again(export)
         snapshot, buffers = (None, []) if outgoing is None else (outgoing.snapshot, outgoing.buffers)
-        self.kernel.tell(Kept(serial=export.snapshot.serial, snapshot=snapshot), buffers)
+        self.kernel.tell(KeptBack(serial=export.snapshot.serial, snapshot=snapshot), buffers)
 
     def ask(self, question: Question) -> set[int]:
         """Which pieces the client lacks. Blocks until it has answered."""
@@ -136,7 +142,7 @@ class CellRunner:
     def _send_less(self, cell: RunCell, export: Export, answer: Applied) -> None:
         outgoing = Outgoing(self, cell, self.replica.mark())
         outgoing.without(export, set(answer.missing), answer.refused)
-        self.kernel.tell(Kept(serial=export.snapshot.serial, snapshot=outgoing.snapshot, handles=outgoing.handles), outgoing.buffers)
+        self.kernel.tell(KeptBack(serial=export.snapshot.serial, snapshot=outgoing.snapshot, handles=outgoing.handles), outgoing.buffers)
 
     def assign(self, message: AnyMessage) -> None:
         """The worker belongs to a session: its hardware and its folder, before any code runs."""
@@ -150,9 +156,22 @@ class CellRunner:
             except OSError as error:
                 self.kernel.log.warning("cannot change to %s: %s", message.cwd, error)
 
-    def remote_value(self, name: str) -> Any:
+    def remote_value(self, key: str) -> Any:
         """What a handle of the client stands for."""
-        return self.kept[name] if name in self.kept else self.namespace[name]
+        key = self.kept.names.get(key, key)
+        if key in self.kept.values:
+            return self.kept.values[key]
+        if key not in self.namespace:
+            raise pickle.UnpicklingError("it holds a handle of another session, or of a value that is gone")
+        return self.namespace[key]
+
+    def export_state(self) -> State:
+        """All variables and all that handles stand for, as one snapshot."""
+        return save(self.namespace, self.kept)
+
+    def import_state(self, state: State) -> None:
+        """Go on with another kernel's: the client's handles mean the same here."""
+        restore(state, self.namespace, self.kept)
 
     # ------------------------------------------------------------ a cell
 
@@ -160,10 +179,9 @@ class CellRunner:
         began = time.perf_counter()
         warnings: list[str] = []
         try:
-            if message.sources:
-                self._install({path: bytes(buffers[i]) for path, i in message.sources.items()})
+            self.kept.release(message.terms.released)
+            warnings = self._modules(message, buffers)
             if message.snapshot is not None:
-                warnings = self.replica.check(message.snapshot)
                 self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store, self.replica.live))
         except JupyterGpuError as error:
             self.kernel.tell(
@@ -183,17 +201,36 @@ class CellRunner:
             self.replica.forget(self.shelf.put_back())
         self._finish(message, mark, began, applied, warnings)
 
+    def _modules(self, message: RunCell, buffers: Sequence[memoryview]) -> list[str]:
+        """Take the sources that came, and look whether what the cell imports and its variables need is here. Raises ``ModuleMissing``;
+        returns what is worth a word, and was not said before."""
+        said = []
+        if message.sources or message.terms.unsourced:
+            sources = {path: bytes(buffers[i]) for path, i in message.sources.items()}
+            for text in self._install(sources, message.terms.unsourced):
+                self.said.discard(text)  # edited again, and wrong again
+                said.append(text)
+        if message.terms.imports:
+            unchecked = {n: v for n, v in message.terms.imports.items() if self.imports.get(n) != v}
+            said += check_imports(unchecked, [n for n in message.terms.needs if n in unchecked])
+            self.imports.update({n: v for n, v in unchecked.items() if n not in missing([n])})
+        if message.snapshot is not None:
+            said += self.replica.check(message.snapshot)
+        fresh = [text for text in said if text not in self.said]
+        self.said.update(fresh)
+        return fresh
+
     def _unread(self, message: RunCell) -> list[str]:
         """Names that the cell binds without reading them, and of which the client may have another value by now."""
         sent = message.snapshot.names if message.snapshot is not None else ()
-        read = {*message.names.loads, *sent, *self.kept}
+        read = {*message.names.loads, *sent, *self.kept.names}
         return [n for n in message.names.stores if n not in read and self.replica.knows(n)]
 
-    def _install(self, sources: dict[str, bytes]) -> None:
+    def _install(self, sources: dict[str, bytes], gone: list[str]) -> list[str]:
         """Raises ``DiskFull``: an ``OSError`` would be taken for the agent's end."""
         folder = self.kernel.folder or tempfile.gettempdir()
         try:
-            install_sources(sources, self._source_folder())
+            return install(sources, gone, self._source_folder())
         except OSError as error:
             raise DiskFull(path=folder, needed=sum(map(len, sources.values())), reason=error.strerror or str(error)) from error
 
@@ -315,12 +352,15 @@ class CellRunner:
 
     def give(self, message: Fetch) -> None:
         """The client wants values: of handles, or of names that it could not take over."""
-        values = {n: self.remote_value(n) for n in message.names if n in self.kept or n in self.namespace}
+        values = {n: self.remote_value(n) for n in message.names if n in self.kept.values or n in self.kept.names or n in self.namespace}
         shadowed = {n: self.namespace[n] for n in values if n in self.namespace}
         self.namespace.update(values)
         try:
-            export = self.replica.export(values, only_changed=False)
+            with self.kept.aside():
+                export = self.replica.export(values, only_changed=False)
         finally:
+            for each in values.keys() - shadowed.keys():
+                del self.namespace[each]
             self.namespace.update(shadowed)
         parcel = pack(export)
         for name, data in parcel.chunks.items():

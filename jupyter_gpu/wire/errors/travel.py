@@ -39,13 +39,14 @@ class ValueCannotTravel(TravelError):
 @dataclass(kw_only=True, eq=False)
 class ModuleMissing(TravelError):
     """``here`` is the version where the value is, ``there`` the one where it was to go (empty: no such module). ``lacking``: the end
-    that lacks it, "worker" or "notebook"."""
+    that lacks it, "worker" or "notebook". ``needed_by``: "variable", or "cell" for what the cell itself imports."""
 
     code = "travel.module"
     module: str
     here: str = ""
     there: str = ""
     lacking: str = "worker"
+    needed_by: str = "variable"
 
     @property
     def sentence(self) -> str:
@@ -54,6 +55,9 @@ class ModuleMissing(TravelError):
             return f"The value needs the module {self.module!r}, which this notebook does not have (the worker has {self.module}{here})."
         if self.there:
             return f"The worker has {self.module} {self.there}, but a variable was made with {self.module}{here}."
+        if self.needed_by == "cell":
+            known = f"here it is {self.module}{here}" if self.here else "nor does the notebook know a version of it"
+            return f"The worker has no module {self.module!r}, which the cell imports ({known})."
         return f"The worker has no module {self.module!r}, which a variable needs (here it is {self.module}{here})."
 
     @property
