@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -97,6 +98,19 @@ def test_an_interrupt_between_pieces_leaves_no_slot_untold(kernel: Any) -> None:
     sending.send(b"b" * 16, data)
     whole, pieces = received(kernel, client)
     assert whole == [(b"b" * 16, data)] and [piece.slot for piece in pieces] == [0, 1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("kind", ["zeros", "noise"])
+def test_compression_where_the_agent_makes_the_kernel_wait(kernel: Any, kind: str) -> None:
+    kernel.pipe.each = lambda: time.sleep(0.02)
+    data = bytes(12 * PIECE) if kind == "zeros" else os.urandom(12 * PIECE)
+    sending = Sending(kernel)
+    sending.send(b"a" * 16, data)
+    whole, pieces = received(kernel, None)
+    assert whole == [(b"a" * 16, data)]
+    assert not pieces[0].packed and pieces[-1].packed is (kind == "zeros")
+    sending.send(b"b" * 16, data)
+    assert received(kernel, None)[1][0].packed is (kind == "zeros"), "it is known by now"
 
 
 def test_small_chunks_go_as_they_are(kernel: Any) -> None:
