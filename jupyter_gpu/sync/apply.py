@@ -53,9 +53,11 @@ class Load:
         if kind == "same":
             if live is None and (live := self.namespace.get(content)) is None:
                 raise StaleToken(content)
+            self.skip[id(live)] = live
             return live
         self.skip[id(content)] = content
         if live is not None:
+            self.skip[id(live)] = live  # held: what held it so far may be about to lose it to its twin
             try:
                 update(live, kind, content, self.journal)
                 return live
@@ -70,8 +72,9 @@ class Load:
         self.skip[id(obj)] = obj
         return obj
 
-    def read(self, stream: bytes | memoryview, buffers: Sequence[memoryview]) -> None:
+    def read(self, names_told: Sequence[str], stream: bytes | memoryview, buffers: Sequence[memoryview]) -> None:
         codecs.begin_load()
+        told = list(names_told)
         view = memoryview(stream)
         size = int.from_bytes(view[:4], "little")
         segments: list[Segment] = pickle.loads(view[4 : 4 + size])
@@ -88,6 +91,9 @@ class Load:
             )
             value = unpickler.load()
             self.values.extend([value] if names == 1 else value)
+            if names == 1 and told[0] not in self.namespace:  # what follows may need it to be rebuilt: a ``__setstate__`` that reads it
+                _bind(self.namespace, told[0], value, self.journal)
+            del told[:names]
             if names == 1 and codecs.is_long_and_flat(value):
                 self.memos.append((base, value))
             else:
@@ -131,7 +137,7 @@ def take_over(load: Load, snapshot: Snapshot, stream: bytes | memoryview, buffer
     """Raises ``SnapshotRefused`` (or what interrupted it) after everything is as it was before."""
     try:
         if snapshot.stream is not None:
-            load.read(stream, buffers)
+            load.read(snapshot.names, stream, buffers)
         with uninterrupted():
             load.bind(snapshot)
         load.journal.clear()
