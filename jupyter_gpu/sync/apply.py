@@ -101,32 +101,34 @@ class Load:
             start, first = start + length, first + count
 
     def bind(self, snapshot: Snapshot) -> None:
-        for old, new in self.replaced:
-            self.values = [new if value is old else value for value in self.values]
+        instead = {id(old): new for old, new in self.replaced}
+        self.values = [instead.get(id(value), value) for value in self.values]
         for name, value in zip(snapshot.names, self.values):
             _bind(self.namespace, name, value, self.journal)
         for name in snapshot.deleted:
             _bind(self.namespace, name, _NOTHING, self.journal)
-        for old, new in self.replaced:
-            self._replace(old, new)
+        if instead:
+            self._replace(instead)
 
-    def _replace(self, old: Any, new: Any) -> None:
-        """``old`` could not take over the content: put the new object in its place wherever plain containers refer to it."""
+    def _replace(self, instead: dict[int, Any]) -> None:
+        """Some could not take over their content (``instead``: id -> new object): put the new ones in their place wherever plain
+        containers refer to them. One search for all: it goes through every object of the process."""
         mine = {id(self.skip), id(self.values), id(self.replaced), id(self.memos), id(self.journal)}
-        for holder in gc.get_referrers(old):
+        for holder in gc.get_referrers(*(old for old, _ in self.replaced)):
             if id(holder) in mine:
                 continue
             if type(holder) is dict:
-                self._put_into(holder, [key for key, value in holder.items() if value is old], old, new)
+                self._put_into(holder, [key for key, value in holder.items() if id(value) in instead], instead)
             elif type(holder) is list:
-                self._put_into(holder, [i for i, value in enumerate(holder) if value is old], old, new)
+                self._put_into(holder, [i for i, value in enumerate(holder) if id(value) in instead], instead)
             elif isinstance(attributes := getattr(holder, "__dict__", None), dict) and not isinstance(holder, type):
-                self._put_into(attributes, [key for key, value in attributes.items() if value is old], old, new)
+                self._put_into(attributes, [key for key, value in attributes.items() if id(value) in instead], instead)
 
-    def _put_into(self, holder: Any, keys: list[Any], old: Any, new: Any) -> None:
+    def _put_into(self, holder: Any, keys: list[Any], instead: dict[int, Any]) -> None:
         for key in keys:
-            self.journal.append(lambda key=key: holder.__setitem__(key, old))  # type: ignore[misc]
-            holder[key] = new
+            old = holder[key]
+            self.journal.append(lambda key=key, old=old: holder.__setitem__(key, old))  # type: ignore[misc]
+            holder[key] = instead[id(old)]
 
     def undo(self) -> None:
         while self.journal:

@@ -31,6 +31,8 @@ from types import (
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+import cloudpickle
+
 from .handles import Handle
 from .swap import swap_array, swap_state, swap_tensor
 
@@ -60,7 +62,7 @@ def is_identity_kind(kind: type) -> bool:
         return True
     if str(kind.__module__).startswith(_INTERNAL) or kind.__name__ in _SINGLETONS:  # (of some classes in C it is a descriptor)
         return False
-    return kind.__hash__ in (None, object.__hash__) or _is_plain(kind) or _is_tensor_kind(kind)
+    return kind.__hash__ in (None, object.__hash__) or _is_plain(kind) or _is_tensor_kind(kind) or _is_array_kind(kind)
 
 
 def _is_plain(kind: type) -> bool:
@@ -86,6 +88,20 @@ def _holds_all(kind: type) -> bool:
 def _is_tensor_kind(kind: type) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and issubclass(kind, getattr(torch, "Tensor", ()))
+
+
+def is_found_by_name(f: FunctionType) -> bool:
+    """Whether it is an importable module's: then it is pickled by its name."""
+    return bool(cloudpickle.cloudpickle._should_pickle_by_reference(f))
+
+
+def home_of(f: FunctionType) -> str | None:
+    """The loaded module whose globals a function reads that has no name there: what a library's decorator made, in most cases."""
+    name = f.__globals__.get("__name__")
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    if module is None or name == "__main__" or getattr(module, "__dict__", None) is not f.__globals__:
+        return None
+    return None if cloudpickle.cloudpickle._is_registered_pickle_by_value(module) else name
 
 
 def _is_array_kind(kind: type) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import importlib
 import io
 import linecache
 import marshal
@@ -101,9 +102,9 @@ def load_code(data: bytes) -> CodeType:
 
 
 def make_function(
-    code: CodeType, name: str, cells: tuple[CellType, ...] | None, lines: list[str] | None, number: int | None
+    code: CodeType, name: str, cells: tuple[CellType, ...] | None, lines: list[str] | None, number: int | None, home: str | None = None
 ) -> FunctionType:
-    namespace = _loading.namespace
+    namespace = _loading.namespace if home is None else vars(importlib.import_module(home))
     if namespace is None:
         raise pickle.UnpicklingError("a function of a notebook, outside of a sync")
     if lines and code.co_filename not in linecache.cache:

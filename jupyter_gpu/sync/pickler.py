@@ -16,14 +16,14 @@ import pickle
 import sys
 from functools import partial
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MappingProxyType, MemberDescriptorType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import cloudpickle
 
 from . import codecs
 from .handles import Handle
-from .inplace import content_of
+from .inplace import content_of, home_of, is_found_by_name
 from .lazy import LazyModule
 from .loading import (
     bound_there,
@@ -100,8 +100,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if obj.__globals__ is self.namespace:
             self.globals_seen |= globals_of(obj)
             return _reduce_function(obj)
-        self.modules.add(obj.__module__ or "")
-        return super().reducer_override(obj)
+        home = None if is_found_by_name(obj) else home_of(obj)
+        self.modules.add(home or obj.__module__ or "")
+        return super().reducer_override(obj) if home is None else _reduce_function(obj, home)
 
     def _reduce_cached(self, obj: Any) -> Any:
         """``lru_cache`` around a function of the notebook: without what it keeps, which is no part of what it gives."""
@@ -246,7 +247,7 @@ def _whole_layout(cls: type, reduced: Any) -> Any:
     if isinstance(cls, enum.EnumMeta):
         return arguments
     extra = {**arguments[3], "__qualname__": cls.__qualname__}
-    if "__slots__" in vars(cls):
+    if "__slots__" in vars(cls) and NamedTuple not in getattr(cls, "__orig_bases__", ()):
         extra["__slots__"] = cls.__slots__  # type: ignore[attr-defined]
         for name in [n for n, v in state.items() if isinstance(v, MemberDescriptorType) and v.__objclass__ is cls]:
             del state[name]  # (cloudpickle leaves those whose name is mangled)
@@ -300,7 +301,8 @@ def _reduce_code(code: CodeType) -> Any:
         return load_code, (marshal.dumps(code),)
 
 
-def _reduce_function(f: FunctionType) -> Any:
+def _reduce_function(f: FunctionType, home: str | None = None) -> Any:
+    """``home``: the module whose globals it reads; None for the notebook's own."""
     cells = f.__closure__
     # By way of pickle's own BUILD, since a state setter would be given the object of the token where there is one, and not the twin.
     state = {
@@ -315,7 +317,7 @@ def _reduce_function(f: FunctionType) -> Any:
     code = f.__code__
     source = linecache.cache.get(code.co_filename)
     lines = list(source[2]) if source is not None and len(source) == 4 and len(source[2]) < 2000 else None
-    args = (code, f.__name__, cells, lines, _number_of(code.co_filename))
+    args = (code, f.__name__, cells, lines, _number_of(code.co_filename), *(() if home is None else (home,)))
     return make_function, args, (f.__dict__ or None, state)
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "sync")]
-
-import far_peer
-from look import look
-
 from jupyter_gpu.sync.replica import Replica
+
+sys.path.append(str(Path(__file__).parent.parent / "sync"))
+far_peer = importlib.import_module("far_peer")
+look = importlib.import_module("look").look
 
 
 def fresh() -> None:

@@ -91,7 +91,7 @@ KINDS = [
         "x = x[::-1]",
         "[repr(f) for f in x]",
     ),
-    value("builtin functions and types", "x = (len, int, str.upper, print, ''.join)", "x = x[::-1]", "[repr(f) for f in x]"),
+    value("builtin functions and types", "x = (len, int, str.upper, print, ''.join)", "x = x[::-1]", "[f.__name__ for f in x]"),
     Kind(
         "module by its name", "import json; x = json", "y2 = x.dumps([1])", "(x.__name__, x.dumps({'a': 1}), 'y2' in globals())", stays=True
     ),

@@ -21,6 +21,7 @@ import pytest
 from kind import Kind
 from look import look
 
+from jupyter_gpu.sync.apply import STALE
 from jupyter_gpu.sync.names import analyze
 from jupyter_gpu.sync.replica import Replica
 from jupyter_gpu.wire.messages import Snapshot
@@ -51,12 +52,16 @@ class Ends:
         self.process.wait(60)
 
     def ask(self, name: str, *arguments: Any) -> Any:
+        status, answer = self.answer(name, *arguments)
+        assert status == "ok", answer
+        return answer
+
+    def answer(self, name: str, *arguments: Any) -> tuple[str, Any]:
         assert self.process.stdin is not None and self.process.stdout is not None
         pickle.dump((name, arguments), self.process.stdin)
         self.process.stdin.flush()
         status, answer = pickle.load(self.process.stdout)
-        assert status == "ok", answer
-        return answer
+        return ("stale" if status == "error" and STALE in answer else status), answer
 
     def local(self, code: str) -> None:
         exec(compile(code, "<here>", "exec", dont_inherit=True), self.here)
@@ -71,7 +76,7 @@ class Ends:
             assert self.see(_SAME) == ((True, True), (True, True)), "by alias"
             return
         for alias in ("y", "box[0]"):
-            here, there = self.see(f"[{kind.look} for x in [{alias}]]")
+            here, there = self.see(f"[({kind.look}) for x in [{alias}]]")
             assert here == there, f"{alias}, by value"
 
     def send(self, names: Any) -> list[str]:
@@ -81,7 +86,12 @@ class Ends:
             self.client.abandon(export)
             return [s.path for s in export.stuck]
         if export.sent or export.snapshot.deleted:
-            self.ask("take", msgspec.msgpack.encode(export.snapshot), export.stream, [bytes(b) for b in export.buffers])
+            status, answer = self.answer("take", msgspec.msgpack.encode(export.snapshot), export.stream, [bytes(b) for b in export.buffers])
+            if status == "stale":  # as the client does: all of it, once more
+                self.client.abandon(export)
+                self.client.reset()
+                return self.send(names)
+            assert status == "ok", answer
         self.client.confirm(export)
         return []
 
