@@ -59,8 +59,10 @@ STAGES: dict[str, tuple[str, list[str]]] = {
             "--ignore=tests/e2e",
             "--ignore=tests/frontends",
             "--ignore=tests/house",
+            "--ignore=tests/kinds",
         ],
     ),
+    "kinds": ("nearly 300 kinds of object from 20 libraries, both ways and changed at the far end", ["-m", "pytest", "tests/kinds"]),
     "cells": ("cells from end to end: a real kernel, the embedded gateway", ["-m", "pytest", "tests/e2e"]),
     "frontends": ("JupyterLab, Notebook 7, console, IPython, nbclient, papermill, VS Code's way", ["-m", "pytest", "tests/frontends"]),
     "house": ("the wheel, the README's commands, what is tracked", ["-m", "pytest", "tests/house"]),
@@ -85,6 +87,8 @@ def main() -> int:
             print(f"\n===== {name}: SKIPPED: there are no tests in {folder} yet", flush=True)
             continue
         print(f"\n===== {name}: {text}", flush=True)
+        if name == "kinds":
+            install_libraries()
         began = time.monotonic()
         code, counts = run(command)
         seconds = time.monotonic() - began
@@ -112,6 +116,29 @@ def set_up() -> None:
     subprocess.run([PYTHON, "-m", "pip", "install", "--quiet", "-c", "constraints.txt", "-e", ".[test,demo]"], cwd=ROOT, check=True)
     stamp.write_text(wanted)
     print(f"===== set up in {time.monotonic() - began:.1f} s", flush=True)
+
+
+def install_libraries() -> None:
+    """Those of the extra ``kinds``, into the same environment. One that cannot be installed is told, and its kinds are skipped."""
+    stamp = VENV / "set-up-kinds"
+    wanted = (VENV / "set-up").read_text()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    print("===== installing the libraries", flush=True)
+    began = time.monotonic()
+    pip = [PYTHON, "-m", "pip", "install", "--quiet", "-c", "constraints.txt"]
+    extra = re.search(r"^kinds = \[$(.*?)^\]$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL)
+    assert extra is not None
+    libraries = re.findall(r'"(.+)",?$', extra[1], re.MULTILINE)
+    if subprocess.run([*pip, *libraries], cwd=ROOT).returncode == 0:
+        stamp.write_text(wanted)
+    else:
+        for library in libraries:
+            alone = subprocess.run([*pip, library], cwd=ROOT, capture_output=True, text=True)
+            if alone.returncode:
+                why = " ".join(alone.stderr.strip().splitlines()[-1:])
+                print(f"===== NOT INSTALLED, ITS KINDS ARE SKIPPED: {library}: {why}", flush=True)
+    print(f"===== installed in {time.monotonic() - began:.1f} s", flush=True)
 
 
 def run(command: list[str]) -> tuple[int, tuple[int, int, int]]:

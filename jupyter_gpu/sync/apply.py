@@ -76,11 +76,13 @@ class Load:
         if kind == "same":
             if live is None and (not self.knows(content) or (live := self.namespace.get(content)) is None):
                 raise StaleToken(content)
+            self.skip[id(live)] = live
             return live
         if self.trusted == "data":
             trust.check_update(live, kind, content, self._reader is not None and self._reader.knows(content))
         self.skip[id(content)] = content
         if live is not None:
+            self.skip[id(live)] = live  # held: what held it so far may be about to lose it to its twin
             try:
                 update(live, kind, content, self.journal)
                 return live
@@ -135,14 +137,17 @@ class Load:
         if len(names) != 1 and (type(value) is not list or len(value) != len(names)):
             raise SnapshotRefused(reason=f"it has not the values of {len(names)} names")
         self.values.extend([value] if len(names) == 1 else value)
+        if self.trusted == "code" and len(names) == 1 and names[0] not in self.namespace:
+            # What follows may need it to be rebuilt: a ``__setstate__`` that reads it.
+            _bind(self.namespace, names[0], value, self.journal)
         if len(names) == 1 and codecs.is_long_and_flat(value):
             self.memos.append((base, value))
         else:
             self.memos.extend((base + index, obj) for index, obj in reader.memo.copy().items())
 
     def bind(self, snapshot: Snapshot) -> None:
-        for old, new in self.replaced:
-            self.values = [new if value is old else value for value in self.values]
+        instead = {id(old): new for old, new in self.replaced}
+        self.values = [instead.get(id(value), value) for value in self.values]
         for name, value in zip(snapshot.names, self.values):
             _bind(self.namespace, name, value, self.journal)
         for name in snapshot.deleted:

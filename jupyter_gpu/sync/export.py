@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import FunctionType, ModuleType
 from typing import Any
 
 from ..wire.messages import BufferRef, CannotTravel, Snapshot
@@ -74,8 +75,8 @@ class Writer:
         """A value that shares nothing goes as the probe pickled it; all others go in one memo."""
         probes, tied = self.probes, self._tied()
         together = self._together(sorted(tied), export) if tied else None
-        alone = [n for n in probes if together is None or n not in tied]
-        parts = [_Part([n], p.stream, p.buffers, p.digests, p.memo, p.private) for n, p in probes.items() if n in alone]
+        alone = sorted((n for n in probes if together is None or n not in tied), key=lambda n: _turn_of(probes[n].value))
+        parts = [_Part([n], (p := probes[n]).stream, p.buffers, p.digests, p.memo, p.private) for n in alone]
         parts += [together] if together is not None else []
         base, segments, digests = 0, [], []
         for part in parts:
@@ -158,6 +159,11 @@ class Writer:
         buffers = [b.raw() for b in pickler.buffers]
         skip = {*told, *pickler.private, id(values)}
         return _Part(names, pickler.file.getvalue(), buffers, [digest_of(b) for b in buffers], pickler.memo.copy(), skip)
+
+
+def _turn_of(value: Any) -> int:
+    """Modules first, then functions and classes: what comes later may run code of the notebook when it is rebuilt."""
+    return 0 if isinstance(value, ModuleType) else 1 if isinstance(value, (FunctionType, type)) else 2
 
 
 def _arrays_of(found: Probe) -> list[Any]:

@@ -11,6 +11,8 @@ import sys
 import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
+from functools import _lru_cache_wrapper
+from io import BytesIO, StringIO
 from random import Random
 from types import (
     BuiltinFunctionType,
@@ -27,6 +29,9 @@ from types import (
     WrapperDescriptorType,
 )
 from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+import cloudpickle
 
 from .elsewhere import Environment
 from .handles import Handle
@@ -46,6 +51,7 @@ _NEVER = (
 )  # fmt: skip
 #: Parts of a library's objects that nobody holds apart from these; or that are the same one everywhere.
 _INTERNAL = ("pandas.core.internals", "pandas._libs", "jupyter_gpu.", "_cython", "typing")
+_WORD = tuple.__itemsize__
 _SINGLETONS = frozenset({"ufunc", "dtype", "layout", "memory_format", "device", "_Feature"})
 
 
@@ -57,7 +63,7 @@ def is_identity_kind(kind: type) -> bool:
         return True
     if str(kind.__module__).startswith(_INTERNAL) or kind.__name__ in _SINGLETONS:  # (of some classes in C it is a descriptor)
         return False
-    return kind.__hash__ in (None, object.__hash__) or _is_plain(kind) or _is_tensor_kind(kind)
+    return kind.__hash__ in (None, object.__hash__) or _is_plain(kind) or _is_tensor_kind(kind) or _is_array_kind(kind)
 
 
 def _is_plain(kind: type) -> bool:
@@ -65,12 +71,43 @@ def _is_plain(kind: type) -> bool:
     by_object: Any = object
     if kind.__reduce_ex__ is not by_object.__reduce_ex__ or kind.__reduce__ is not by_object.__reduce__:
         return False
-    return kind.__dictoffset__ != 0 or any("__slots__" in vars(c) for c in kind.__mro__)
+    return _holds_all(kind)
+
+
+def _holds_all(kind: type) -> bool:
+    """Whether ``__dict__`` and slots are all the state of its instances, as opposed to memory of a class written in C."""
+    slots = 0
+    for cls in kind.__mro__:
+        own = vars(cls).get("__slots__", ())
+        slots += sum(name not in ("__dict__", "__weakref__") for name in ((own,) if isinstance(own, str) else own))
+    if not slots and not kind.__dictoffset__:
+        return False
+    words = slots + (kind.__dictoffset__ > 0) + (kind.__weakrefoffset__ > 0)
+    return kind.__basicsize__ <= object.__basicsize__ + words * _WORD and not kind.__itemsize__
 
 
 def _is_tensor_kind(kind: type) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and issubclass(kind, getattr(torch, "Tensor", ()))
+
+
+def is_found_by_name(f: FunctionType) -> bool:
+    """Whether it is an importable module's: then it is pickled by its name."""
+    return bool(cloudpickle.cloudpickle._should_pickle_by_reference(f))
+
+
+def home_of(f: FunctionType) -> str | None:
+    """The loaded module whose globals a function reads that has no name there: what a library's decorator made, in most cases."""
+    name = f.__globals__.get("__name__")
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    if module is None or name == "__main__" or getattr(module, "__dict__", None) is not f.__globals__:
+        return None
+    return None if cloudpickle.cloudpickle._is_registered_pickle_by_value(module) else name
+
+
+def _is_array_kind(kind: type) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and issubclass(kind, getattr(numpy, "ndarray", ()))
 
 
 def _is_numpy(obj: Any, name: str) -> bool:
@@ -188,6 +225,16 @@ def _take_over(old: Any, twin: Any, journal: list[Undo]) -> None:
     elif _is_tensor_kind(kind):
         if not swap_tensor(old, twin, journal):
             raise CannotUpdate("its shape or type changed")
+    elif _is_array_kind(kind):
+        _update_array_of_a_class(old, twin, journal)
+    elif kind in (BytesIO, StringIO):
+        _update_stream(old, twin, journal)
+    elif isinstance(old, (WeakKeyDictionary, WeakValueDictionary)):
+        items = list(old.items())
+        journal.append(lambda: (old.clear(), old.update(items)))
+        _ = (old.clear(), old.update(list(twin.items())))
+    elif kind is _lru_cache_wrapper and old.__wrapped__ is twin.__wrapped__ and old.cache_parameters() == twin.cache_parameters():
+        _update_mapping(old.__dict__, twin.__dict__, journal)
     elif isinstance(old, Random) and isinstance(twin, Random):
         _update_random(old, twin, journal)
     elif _is_numpy(old, "Generator") and type(old.bit_generator) is type(twin.bit_generator):
@@ -197,7 +244,7 @@ def _take_over(old: Any, twin: Any, journal: list[Undo]) -> None:
     elif isinstance(old, _CONTAINERS):
         _take_over_container(old, twin, journal)
         swap_state(old, twin, journal)
-    elif _is_plain(kind):
+    elif _holds_all(kind):
         swap_state(old, twin, journal)
     else:
         raise CannotUpdate("its state is not Python's to change")
@@ -233,6 +280,24 @@ def _update_function(old: FunctionType, twin: FunctionType, journal: list[Undo])
             journal.append(lambda name=name, before=before: setattr(old, name, before))  # type: ignore[misc]
             setattr(old, name, after)
     _update_mapping(old.__dict__, twin.__dict__, journal)
+
+
+def _update_array_of_a_class(old: Any, twin: Any, journal: list[Undo]) -> None:
+    """A matrix, a masked array, a quantity: what the class adds is in ``__dict__``."""
+    numpy = sys.modules["numpy"]
+    if not swap_array(old.view(numpy.ndarray), twin.view(numpy.ndarray), journal):
+        raise CannotUpdate("its shape or type changed")
+    if not isinstance(old, numpy.memmap):  # it keeps its file
+        swap_state(old, twin, journal)
+
+
+def _update_stream(old: Any, twin: Any, journal: list[Undo]) -> None:
+    before, after = old.__getstate__(), twin.__getstate__()
+    journal.append(lambda: old.__setstate__(before))
+    try:
+        old.__setstate__(after)
+    except BufferError:
+        raise CannotUpdate("its memory is in use") from None
 
 
 def _update_random(old: Random, twin: Random, journal: list[Undo]) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import enum
+import functools
+import importlib
 import io
 import linecache
 import marshal
 import pickle
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import CellType, CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any
 
@@ -82,15 +85,26 @@ def bound_there(name: str) -> Any:
     return _loading.remote(name)
 
 
+def make_cached(wrapped: FunctionType, maxsize: int | None, typed: bool) -> Any:
+    return functools.lru_cache(maxsize, typed)(wrapped)
+
+
+def make_view(content: bytes | bytearray, format: str, shape: tuple[int, ...], readonly: bool) -> memoryview:
+    view = memoryview(content)
+    if (view.format, view.shape) != (format, shape):
+        view = view.cast(format, shape)  # type: ignore[call-overload]
+    return view.toreadonly() if readonly and not view.readonly else view
+
+
 def load_code(data: bytes) -> CodeType:
     code: CodeType = marshal.loads(data)
     return code
 
 
 def make_function(
-    code: CodeType, name: str, cells: tuple[CellType, ...] | None, lines: list[str] | None, number: int | None
+    code: CodeType, name: str, cells: tuple[CellType, ...] | None, lines: list[str] | None, number: int | None, home: str | None = None
 ) -> FunctionType:
-    namespace = _loading.namespace
+    namespace = _loading.namespace if home is None else vars(importlib.import_module(home))
     if namespace is None:
         raise pickle.UnpicklingError("a function of a notebook, outside of a sync")
     if lines and code.co_filename not in linecache.cache:
@@ -116,11 +130,29 @@ def own_dict(obj: Any, _: Any) -> None:
 
 def make_class(maker: Callable[..., type], *args: Any) -> type:
     """cloudpickle gives the class of this tracker id, if there is one here already, instead of a new one."""
-    known = cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(args[-2])
-    cls = maker(*args)
-    if known is not cls and _loading.fresh is not None:
+    known: type | None = cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(args[-2])
+    if known is not None:
+        return known
+    with _no_hooks(args):
+        cls = maker(*args)
+    if _loading.fresh is not None:
         _loading.fresh.add(cls)
     return cls
+
+
+@contextmanager
+def _no_hooks(args: Iterable[Any]) -> Iterator[None]:
+    """What ``__init_subclass__`` of a class of the notebook did when the class was defined travels by itself: it is not run again."""
+    bases = {base for arg in args if isinstance(arg, tuple) for cls in arg if isinstance(cls, type) for base in cls.__mro__}
+    dynamic = [base for base in bases if base in cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS]
+    hooks = [(base, vars(base)["__init_subclass__"]) for base in dynamic if "__init_subclass__" in vars(base)]
+    for base, _ in hooks:
+        del base.__init_subclass__
+    try:
+        yield
+    finally:
+        for base, hook in hooks:
+            base.__init_subclass__ = hook  # type: ignore[method-assign]
 
 
 def set_class_state(cls: type, state: tuple[dict[str, Any], Any]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from types import FunctionType
 from typing import Any
 
-from .inplace import is_identity_kind
+from .inplace import home_of, is_found_by_name, is_identity_kind
 
 #: Names one object at both ends. Made of the serial of the snapshot, whose serial that is, and the index in the pickle's memo. A plain
 #: number, since a pickler that looks for known objects looks at each part of a token as well.
@@ -77,7 +77,9 @@ class KnownObjects:
         self._new = new
         for index, obj in found:  # as ``put`` does it, without a call: no token of this serial is there yet
             key = id(obj)
-            if key in states or (type(obj) is FunctionType and obj.__globals__ is not self._namespace):
+            if key in states or (
+                type(obj) is FunctionType and obj.__globals__ is not self._namespace and (is_found_by_name(obj) or not home_of(obj))
+            ):
                 continue
             token = first + 2 * index
             if type(obj).__weakrefoffset__:

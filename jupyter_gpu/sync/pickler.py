@@ -6,6 +6,9 @@ Builds on cloudpickle, whose pickler is a subclass of the C one; what differs is
 from __future__ import annotations
 
 import copyreg
+import enum
+import functools
+import gc
 import io
 import linecache
 import marshal
@@ -13,8 +16,9 @@ import pickle
 import sys
 from functools import partial
 from itertools import islice
-from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MappingProxyType, MemberDescriptorType, ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import cloudpickle
 
@@ -23,10 +27,22 @@ from .elsewhere import Environment, reduce_environment, why_elsewhere
 from .flat import IN_BAND, Flats, Known
 from .handles import Handle
 from .imports import imports_in
-from .inplace import content_of
+from .inplace import content_of, home_of, is_found_by_name
 from .kept import KEPT
 from .lazy import LazyModule
-from .loading import bound_there, empty_cell, fill_cell, load_code, make_class, make_function, named_module, own_dict, set_class_state
+from .loading import (
+    bound_there,
+    empty_cell,
+    fill_cell,
+    load_code,
+    make_cached,
+    make_class,
+    make_function,
+    make_view,
+    named_module,
+    own_dict,
+    set_class_state,
+)  # fmt: skip
 from .names import globals_of
 
 if TYPE_CHECKING:
@@ -107,8 +123,17 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _reduce_function(obj)
         if obj in _BY_NAME:  # at both ends, and in every other pickle
             return NotImplemented
-        self.modules.add(obj.__module__ or "")
-        return super().reducer_override(obj)
+        home = None if is_found_by_name(obj) else home_of(obj)
+        self.modules.add(home or obj.__module__ or "")
+        return super().reducer_override(obj) if home is None else _reduce_function(obj, home)
+
+    def _reduce_cached(self, obj: Any) -> Any:
+        """``lru_cache`` around a function of the notebook: without what it keeps, which is no part of what it gives."""
+        wrapped = getattr(obj, "__wrapped__", None)
+        if not isinstance(wrapped, FunctionType) or wrapped.__globals__ is not self.namespace:
+            return NotImplemented
+        how = obj.cache_parameters()
+        return make_cached, (wrapped, how["maxsize"], how["typed"]), dict(obj.__dict__)
 
     def _reduce_builtin(self, obj: Any) -> Any:
         self.modules.add(getattr(obj, "__module__", None) or "")
@@ -135,8 +160,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def _reduce_class(self, cls: type) -> Any:
         reduced = super().reducer_override(cls)
         if isinstance(reduced, tuple) and len(reduced) == 6:
-            reduced[2][0].pop("__slotnames__", None)  # a cache that copyreg leaves in a class once it was pickled
-            return make_class, (reduced[0], *reduced[1]), *reduced[2:5], set_class_state  # made in the notebook
+            return make_class, (reduced[0], *_whole_layout(cls, reduced)), *reduced[2:5], set_class_state  # made in the notebook
         self.modules.add(cls.__module__)
         return reduced
 
@@ -224,6 +248,12 @@ _ROUTES: dict[type, codecs.Route] = {
     CellType: lambda _, cell: _reduce_cell(cell),
     CodeType: lambda _, code: _reduce_code(code),
     Environment: lambda _, environment: reduce_environment(environment),
+    memoryview: lambda _, view: _reduce_memoryview(view),
+    functools._lru_cache_wrapper: Pickler._reduce_cached,
+    functools.cached_property: lambda _, prop: _reduce_cached_property(prop),
+    MappingProxyType: lambda _, proxy: (MappingProxyType, (_under(proxy),)),
+    WeakKeyDictionary: lambda _, weak: (WeakKeyDictionary, (), None, None, iter(list(weak.items()))),
+    WeakValueDictionary: lambda _, weak: (WeakValueDictionary, (), None, None, iter(list(weak.items()))),
     Handle: lambda pickler, handle: _reduce_handle(pickler, handle),
 }
 
@@ -318,6 +348,22 @@ class TokenPickler(Pickler):
 # ---------------------------------------------------------------- called by the pickler
 
 
+def _whole_layout(cls: type, reduced: Any) -> Any:
+    """The arguments that make a class, with the slots and the qualified name that cloudpickle leaves out; what is a part of its layout
+    goes from its state."""
+    state = reduced[2][0]
+    state.pop("__slotnames__", None)  # a cache that copyreg leaves in a class once it was pickled
+    arguments = reduced[1]
+    if isinstance(cls, enum.EnumMeta):
+        return arguments
+    extra = {**arguments[3], "__qualname__": cls.__qualname__}
+    if "__slots__" in vars(cls) and NamedTuple not in getattr(cls, "__orig_bases__", ()):
+        extra["__slots__"] = cls.__slots__  # type: ignore[attr-defined]
+        for name in [n for n, v in state.items() if isinstance(v, MemberDescriptorType) and v.__objclass__ is cls]:
+            del state[name]  # (cloudpickle leaves those whose name is mangled)
+    return (*arguments[:3], extra, *arguments[4:])
+
+
 def _reduce_cell(cell: CellType) -> Any:
     """Empty first, then filled: a cell is shared by closures, and may be a part of a cycle."""
     if not _has_contents(cell):
@@ -330,6 +376,26 @@ def _reduce_own_dict(obj: Any) -> Any:
     if obj.__dict__ is not obj:
         return NotImplemented
     return copyreg.__newobj__, (type(obj),), True, None, iter(dict.items(obj)), own_dict  # type: ignore[attr-defined]
+
+
+def _reduce_memoryview(view: memoryview) -> Any:
+    """Over the same object where it shows all of it; a copy otherwise. cloudpickle would make bytes of it."""
+    if not view.c_contiguous or len(view.format) != 1 or view.shape is None or 0 in view.shape:
+        raise TypeError("cannot pickle a memoryview of this layout: only contiguous ones of plain numbers travel")
+    whole = type(view.obj) in (bytes, bytearray) and len(view.obj) == view.nbytes  # type: ignore[arg-type]
+    content = view.obj if whole else view.tobytes() if view.readonly else bytearray(view)
+    return make_view, (content, view.format, view.shape, view.readonly)
+
+
+def _reduce_cached_property(prop: Any) -> Any:
+    state = {key: value for key, value in vars(prop).items() if key != "lock"}  # (the lock is gone since Python 3.12)
+    return functools.cached_property, (prop.func,), state
+
+
+def _under(proxy: Any) -> Any:
+    """The dict itself that a proxy shows, so that it goes on showing it; a copy of what is no plain dict."""
+    shown = gc.get_referents(proxy)
+    return shown[0] if len(shown) == 1 and type(shown[0]) is dict and "__dict__" not in shown[0] else dict(proxy)
 
 
 def _reduce_handle(pickler: Pickler, handle: Handle) -> Any:
@@ -346,7 +412,8 @@ def _reduce_code(code: CodeType) -> Any:
         return load_code, (marshal.dumps(code),)
 
 
-def _reduce_function(f: FunctionType) -> Any:
+def _reduce_function(f: FunctionType, home: str | None = None) -> Any:
+    """``home``: the module whose globals it reads; None for the notebook's own."""
     cells = f.__closure__
     # By way of pickle's own BUILD, since a state setter would be given the object of the token where there is one, and not the twin.
     state = {
@@ -361,7 +428,7 @@ def _reduce_function(f: FunctionType) -> Any:
     code = f.__code__
     source = linecache.cache.get(code.co_filename)
     lines = list(source[2]) if source is not None and len(source) == 4 and len(source[2]) < 2000 else None
-    args = (code, f.__name__, cells, lines, _number_of(code.co_filename))
+    args = (code, f.__name__, cells, lines, _number_of(code.co_filename), *(() if home is None else (home,)))
     return make_function, args, (f.__dict__ or None, state)
 
 

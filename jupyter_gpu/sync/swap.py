@@ -51,9 +51,11 @@ def swap_tensor(old: Any, twin: Any, journal: Journal) -> bool:
         data, grad = old.detach(), old.grad if old.is_leaf else None
         attributes = dict(old.__dict__)
         if old.shape == twin.shape and old.dtype == twin.dtype and old.device == twin.device:
-            before = data.clone()
-            journal.append(lambda: data.copy_(before))
-            data.copy_(twin.detach())
+            if (once := _each_once(data)) is None:
+                return False
+            before = once.clone()
+            journal.append(lambda: once.copy_(before))
+            once.copy_(_each_once(twin.detach()) if data.stride() == twin.stride() else twin.detach()[_first_of_repeats(data)])
         else:
             whole = old.data
             try:
@@ -74,6 +76,24 @@ def swap_tensor(old: Any, twin: Any, journal: Journal) -> bool:
         old.__dict__.clear()
         old.__dict__.update(twin.__dict__)
     return True
+
+
+def _first_of_repeats(tensor: Any) -> tuple[slice, ...]:
+    return tuple(slice(0, 1) if step == 0 else slice(None) for step in tensor.stride())
+
+
+def _each_once(tensor: Any) -> Any:
+    """A view that shows each element of an expanded tensor once; None for one whose rows overlap in another way."""
+    if tensor.layout.__str__() != "torch.strided":
+        return tensor
+    once = tensor[_first_of_repeats(tensor)] if tensor.dim() else tensor
+    reach = 0
+    for step, size in sorted(zip(once.stride(), once.shape)):
+        if size > 1:
+            if step <= reach:
+                return None
+            reach += (size - 1) * step
+    return once
 
 
 # ---------------------------------------------------------------- instances

@@ -174,3 +174,45 @@ def test_objects_that_own_something_are_not_freed_twice(far: Any) -> None:
     far.run("FREED = []; o.n = 1")
     freed = far.here["FREED"]
     assert far.here["o"].n == 1 and far.here["p"] is far.here["o"] and far.here["o"].handle not in freed
+
+
+def test_06_slots_and_qualified_names_are_kept(far: Any) -> None:
+    far.local(
+        "class S:\n    __slots__ = ('a', '__b')\n    def __init__(self): self.a, self.__b = 1, [2]\n    def b(self): return self.__b\n"
+        "class Out:\n    class In(S):\n        __slots__ = ()\nx = Out.In(); same = x"
+    )
+    far.run(
+        "x.b().append(3)\ntry:\n    x.new = 1\nexcept AttributeError as e: said = str(e)\nname = type(x).__qualname__, hasattr(x, '__dict__')"
+    )
+    assert far.here["same"].b() == [2, 3] and "new" in far.here["said"] and far.here["name"] == ("Out.In", False)
+
+
+def test_06_what_a_class_does_to_its_subclasses_is_done_once(far: Any) -> None:
+    far.local(
+        "made = []\nclass Base:\n    all = {}\n    def __init_subclass__(cls, **k): super().__init_subclass__(**k); Base.all[cls.__name__] = cls; made.append(cls.__name__)\n"
+        "class A(Base): pass\nx = A()"
+    )
+    for _ in range(2):
+        far.run("r = type(x) is Base.all['A'], list(made), '__init_subclass__' in vars(Base)")
+        assert far.here["r"] == (True, ["A"], True) and far.here["made"] == ["A"]
+    far.run("class B(Base): pass\nr = list(made)")
+    assert far.here["r"] == far.here["made"] == ["A", "B"] and far.here["Base"].all["B"] is far.here["B"]
+
+
+def test_a_setstate_may_use_what_arrives_with_it(far: Any) -> None:
+    far.local(
+        "import decimal as zz\ndef zhelp(v): return v + 1\nclass C:\n    def __init__(self): self.n = 1\n"
+        "    def __setstate__(self, s): self.n = zz.Decimal(zhelp(s['n']))\na = C()"
+    )
+    far.run("r = str(a.n)")
+    assert far.here["r"] == "2"
+
+
+def test_05_cached_and_dispatched_functions_are_the_notebooks(far: Any) -> None:
+    far.local(
+        "import functools, contextlib\nk = 2\n@functools.lru_cache(maxsize=7)\ndef f(n): return n * k\n@functools.singledispatch\ndef g(a): return 'any'\n"
+        "@g.register(int)\ndef _g(a): return k\n@contextlib.contextmanager\ndef h(): yield k\nclass C:\n    @functools.cached_property\n    def p(self): return [k]\nc = C(); fs = [f, g, h]"
+    )
+    far.run("with h() as v: r = f(3), g(1), g('a'), v, c.p, f.cache_parameters()['maxsize'], [f, g, h] == fs\nh.note = 1")
+    assert far.here["r"] == (6, 2, "any", 2, [2], 7, True)
+    assert far.here["h"] is far.here["fs"][2] and far.here["h"].note == 1 and far.here["f"] is far.here["fs"][0] and far.here["c"].p == [2]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import weakref
 from collections import OrderedDict, defaultdict, deque
-from types import CellType
+from types import CellType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,31 @@ class Slotted:
         self.__secret = x
 
 
+class Reduced:
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __reduce__(self) -> Any:
+        return Reduced, (self.n,)
+
+
+KEPT = Plain()
+
+
+def streamed(stream: Any, position: int) -> Any:
+    stream.seek(position)
+    return stream
+
+
 def seen(obj: Any) -> Any:
+    if isinstance(obj, (io.BytesIO, io.StringIO)):
+        return obj.getvalue(), obj.tell()
+    if isinstance(obj, (Reduced, SimpleNamespace)):
+        return dict(vars(obj))
+    if isinstance(obj, np.ma.MaskedArray):
+        return obj.tolist(), obj.mask.tolist()
+    if isinstance(obj, weakref.WeakValueDictionary):
+        return dict(obj)
     if isinstance(obj, Plain):
         return dict(vars(obj))
     if isinstance(obj, Slotted):
@@ -50,6 +76,13 @@ def seen(obj: Any) -> Any:
         (np.zeros((3, 2)).T[::2], np.ones((1, 3))),
         (Plain(a=1), Plain(b=2)),
         (Slotted(1), Slotted(2)),
+        (Reduced(1), Reduced(2)),
+        (SimpleNamespace(a=1), SimpleNamespace(b=2)),
+        (np.ma.masked_array([1, 2], [0, 1]), np.ma.masked_array([3, 4], [1, 0])),
+        (np.matrix([[1, 2]]), np.matrix([[3, 4]])),
+        (streamed(io.BytesIO(b"abc"), 1), streamed(io.BytesIO(b"z"), 0)),
+        (streamed(io.StringIO("abc"), 3), streamed(io.StringIO("xyz"), 2)),
+        (weakref.WeakValueDictionary(a=KEPT), weakref.WeakValueDictionary(b=KEPT)),
     ],
 )
 def test_over_and_back(old: Any, new: Any) -> None:
@@ -140,3 +173,33 @@ def test_made_of_is_of_the_same_kind() -> None:
         made = made_of(kind, content)
         assert made == obj and made is not obj and type(made) is type(obj)
     assert made_of(*content_of(CellType(3))).cell_contents == 3
+
+
+def test_a_stream_whose_memory_is_in_use_is_not_written() -> None:
+    stream = io.BytesIO(b"ab")
+    with stream.getbuffer(), pytest.raises(CannotUpdate):
+        update(stream, "twin", io.BytesIO(b"longer"), [])
+    assert stream.getvalue() == b"ab"
+
+
+def test_what_has_memory_of_its_own_beside_its_dict_is_not_taken_for_plain() -> None:
+    class Text(io.StringIO):
+        pass
+
+    with pytest.raises(CannotUpdate):
+        update(Text("a"), "twin", Text("b"), [])
+
+
+def test_a_cached_function_keeps_its_cache_while_it_wraps_the_same() -> None:
+    import functools
+
+    def f(n: int) -> int:
+        return n
+
+    old, twin = functools.lru_cache(f), functools.lru_cache(f)
+    old(1)
+    twin.note = 1  # type: ignore[attr-defined]
+    update(old, "twin", twin, [])
+    assert old.note == 1 and old.cache_info().currsize == 1  # type: ignore[attr-defined]
+    with pytest.raises(CannotUpdate):
+        update(old, "twin", functools.lru_cache(3)(f), [])

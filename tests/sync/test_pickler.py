@@ -75,3 +75,33 @@ def test_a_pickler_is_gone_as_soon_as_nobody_wants_it() -> None:
         assert ref() is None
     finally:
         gc.enable()
+
+
+def test_memoryviews_are_memoryviews() -> None:
+    data = bytearray(range(12))
+    (there, view, cast), _ = through([data, memoryview(data), memoryview(bytes(12)).cast("i", (3, 1))])
+    view[0] = 99
+    assert there[0] == 99 and view.obj is there and (cast.format, cast.shape, cast.readonly) == ("i", (3, 1), True)
+    part, _ = through(memoryview(data)[2:4])
+    assert bytes(part) == b"\x02\x03" and not part.readonly
+    for odd in (memoryview(b"abcd")[::2], memoryview(b"")):
+        with pytest.raises(TypeError, match="memoryview"):
+            Pickler({}).dump(odd)
+
+
+def test_a_read_only_view_of_a_dict_goes_on_showing_it_and_one_of_a_class_does_not_drag_it_along() -> None:
+    from types import MappingProxyType
+
+    d = {"a": 1}
+    (there, proxy), _ = through([d, MappingProxyType(d)])
+    there["b"] = 2
+    assert proxy["b"] == 2 and isinstance(proxy, MappingProxyType)
+
+
+def test_weak_dictionaries_hold_what_else_is_held() -> None:
+    class M:
+        pass
+
+    m = M()
+    (there, values, keys), _ = through([m, weakref.WeakValueDictionary(a=m, b=M()), weakref.WeakKeyDictionary({m: 1})])
+    assert dict(values) == {"a": there} and keys[there] == 1
