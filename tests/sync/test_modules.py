@@ -145,3 +145,12 @@ def test_a_link_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
 def test_nothing_to_install_changes_nothing(tmp_path: Path) -> None:
     before = list(sys.path)
     assert install_sources({}, tmp_path) == [] and sys.path == before
+
+
+def test_looking_for_a_module_imports_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names come from the other end: of a dotted one the parent would be imported to find its part."""
+    (tmp_path / "parent_of_none").mkdir()
+    (tmp_path / "parent_of_none" / "__init__.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert modules.missing(["parent_of_none.part", "nowhere_at_all.part"]) == ["nowhere_at_all.part"]
+    assert "parent_of_none" not in sys.modules
