@@ -14,6 +14,7 @@ import linecache
 import marshal
 import pickle
 import sys
+import threading
 from functools import partial
 from itertools import islice
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MappingProxyType, MemberDescriptorType, ModuleType
@@ -171,6 +172,22 @@ _BY_NAME: frozenset[Any] = frozenset(
 )
 
 
+class ReductionInterrupted(Exception):
+    """Raised by a kernel's handler of signals while code of the person's says how a value is pickled."""
+
+    def __str__(self) -> str:
+        return "the stop button was pressed while its __reduce__ ran"
+
+
+class _Reducing(threading.local):
+    """Whether this thread is within code of the person's: only there may an interrupt end a pickle, and only that value's."""
+
+    depth = 0
+
+
+reducing = _Reducing()
+
+
 class _Failed:
     """In the place of what ``__reduce_ex__`` gave: it raised."""
 
@@ -181,6 +198,7 @@ class _Failed:
 def _reduced(obj: Any) -> Any:
     """What ``__reduce_ex__`` gives, whose iterators could be used once only, as lists. A failure is kept too: to ask again would run
     the person's code twice, and may take as long."""
+    reducing.depth += 1
     try:
         reduced = obj.__reduce_ex__(5)
         if not isinstance(reduced, tuple):
@@ -188,6 +206,8 @@ def _reduced(obj: Any) -> Any:
         return tuple(_listed(part) if i in (3, 4) and part is not None else part for i, part in enumerate(reduced))
     except Exception as error:
         return _Failed(error)
+    finally:
+        reducing.depth -= 1
 
 
 def _listed(items: Any) -> list[Any]:

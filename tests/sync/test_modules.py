@@ -103,3 +103,12 @@ def test_what_it_may_import_is_only_said() -> None:
     (sentence,) = check_imports({"numpy": "0.1"}, ["numpy"])
     assert "0.1" in sentence and np.__version__ in sentence
     assert check_imports({}, []) == []
+
+
+def test_looking_for_a_module_imports_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names come from the other end: of a dotted one the parent would be imported to find its part."""
+    (tmp_path / "parent_of_none").mkdir()
+    (tmp_path / "parent_of_none" / "__init__.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert modules.missing(["parent_of_none.part", "nowhere_at_all.part"]) == ["nowhere_at_all.part"]
+    assert "parent_of_none" not in sys.modules

@@ -572,6 +572,24 @@ ARGUMENTS: dict[str, tuple[bytes, str]] = {
         named("pandas.arrays", "IntegerArray") + b")\x81" + array_of({"_data": np.arange(9), "_mask": np.array([True])}) + b"b",
         "IntegerArray",
     ),
+    "a type of cloudpickle's": (call("cloudpickle.cloudpickle", "_builtin_type", text("FunctionType")), "_builtin_type"),
+    "a masked array with fewer bytes": (
+        call("numpy.ma.core", "_mareconstruct", named("numpy.ma", "MaskedArray"), named("numpy", "ndarray"), b"K\x00\x85", b"C\x01b")
+        + b"(K\x01"
+        + long_int(1 << 40)
+        + b"\x85"
+        + _dtype("f8")
+        + b"\x89C\x08AAAAAAAAC\x01ANtb",
+        "_mareconstruct",
+    ),
+    "intervals without bounds": (
+        call("pandas._libs.interval", "__pyx_unpickle_IntervalMixin", named("pandas.arrays", "IntervalArray"), b"K\x01", b"N") + b"}\x85b",
+        "__pyx_unpickle_IntervalMixin",
+    ),
+    "strings in pieces that are code": (
+        call("jupyter_gpu.sync.codecs", "_load_flat", b"]C" + bytes([len(dumped(Calls(touch)))]) + dumped(Calls(touch)) + b"a", b"K\x01\x85", b"\x89"),
+        "touch",
+    ),
     "an index of functions": (call("pandas.core.indexes.base", "_new_Index", named("builtins", "list"), b"}"), "_new_Index"),
     "memory without an array": (
         call("pandas._libs.arrays", "__pyx_unpickle_NDArrayBacked", named("pandas.arrays", "DatetimeArray"), b"K\x01", b"N"),
@@ -801,6 +819,10 @@ PLAIN: dict[str, Any] = {
     "structures": np.zeros(2, np.dtype([("a", "i4"), ("b", "O")])),
     "scalars": [np.float32(1), np.int8(2), np.bool_(True), np.datetime64("2020"), np.dtype(">i4")],
     "exceptions": [ValueError("x")],
+    "time": __import__("time").gmtime(0),
+    "namespaces": types.SimpleNamespace(a=[1]),
+    "masked": np.ma.masked_array([1.0, 2.0], [False, True]),
+    "intervals": pd.DataFrame({"i": pd.interval_range(0, 2), "t": pd.to_timedelta([1, 2], unit="s")}),
     "keys": {(1, "a"): 1, datetime.date(2020, 1, 1): 2, frozenset({1}): 3, np.int64(4): 4, decimal.Decimal(1): 5},
 }
 

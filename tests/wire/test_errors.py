@@ -110,3 +110,11 @@ def test_a_record_that_cannot_be_read_keeps_its_text(record: ErrorRecord) -> Non
 def test_fields_of_a_newer_release_are_left_out() -> None:
     error = from_record(ErrorRecord(code="wire.garbled", fields={"reason": "why", "phase_of_the_moon": 3}))
     assert error.fields() == {"reason": "why"}
+
+
+def test_what_was_refused_is_told_variable_by_variable() -> None:
+    error = errors.UntrustedValue(variable="f", what="posix.system", others=["g", "h"], others_what=["builtins.eval", "builtins.exec"])
+    assert error.refused == {"f": "posix.system", "g": "builtins.eval", "h": "builtins.exec"}
+    assert "'f' was refused" in str(error) and "posix.system" in str(error) and "h (builtins.exec)" in str(error)
+    assert "JUPYTER_GPU_TRUST=code" in error.hint and ".fetch()" in error.hint
+    assert "So were" not in str(errors.UntrustedValue(variable="f", what="posix.system", reason="it is code"))

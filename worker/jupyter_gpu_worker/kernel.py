@@ -24,6 +24,7 @@ from traitlets import Any as AnyTrait
 from traitlets import Type
 from traitlets.config import Config
 
+from jupyter_gpu.sync.pickler import ReductionInterrupted, reducing
 from jupyter_gpu.transport.ring import Ring
 from jupyter_gpu.transport.ring import make as make_ring
 from jupyter_gpu.wire.codec import encode
@@ -118,6 +119,8 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         if os.getpid() != self.session.pid:
             # A child between fork and exec: unwinding would make a second kernel of it, on the same pipe.
             os._exit(128 + signum)
+        if reducing.depth and not self.in_user_code and not self.pipe.critical.depth:
+            raise ReductionInterrupted  # ends the one value, which stays here; the others are collected
         if not self.in_user_code or self.pipe.critical.depth:
             self.interrupted = True  # raised when that is done, or told when the cell begins
         else:

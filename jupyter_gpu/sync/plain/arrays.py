@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ _UNITS = frozenset({"Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "
 #: How many times more than its memory a view may show (zero strides), and bytes that every view may show.
 _BLOWN_UP = 16
 _FREE = 64 << 20
+_NATIVE = "<" if sys.byteorder == "little" else ">"
 
 
 # ---------------------------------------------------------------- types
@@ -47,7 +49,7 @@ def _fill_dtype(dtype: Any, state: Any) -> Any:
         need(metadata is None or type(metadata) is dict, "no metadata")
         found = dtype
     need((size in (-1, found.itemsize) and found.kind == dtype.kind) or found.subdtype is not None, "another size than its parts have")
-    return found if order in ("|", "=") else found.newbyteorder(order)
+    return found if order in ("|", "=", _NATIVE) else found.newbyteorder(order)
 
 
 def _is_shape(shape: Any) -> bool:
@@ -141,10 +143,10 @@ def _objects(data: list[Any]) -> Any:
     return made
 
 
-def flat_objects(values: Any, shape: Any, fortran: Any) -> Any:
-    """Plain values as an array of objects."""
+def flat_objects(values: Any, shape: Any, fortran: Any, order: Any = "C") -> Any:
+    """Plain values as an array of objects. ``order``: of the values; ``fortran``: of the array's memory."""
     need(type(values) is list and are_ints(shape, 0) and len(values) == math.prod(shape), "its values are no list of its length")
-    made = _objects(values).reshape(shape)
+    made = _objects(values).reshape(shape, order=order)
     return np.asfortranarray(made) if fortran else made
 
 
@@ -160,6 +162,24 @@ def view(whole: Any, offset: Any, shape: Any, strides: Any, dtype: Any) -> Any:
 def _scalar(dtype: Any, data: Any = None) -> Any:
     need(isinstance(dtype, np.dtype) and not dtype.hasobject and type(data) is bytes and len(data) == dtype.itemsize, "not its bytes")
     return np.frombuffer(data, dtype)[0] if dtype.itemsize else dtype.type()
+
+
+def _masked(kind: Any, base: Any, shape: Any, code: Any) -> Any:
+    need(kind is np.ma.MaskedArray and base is np.ndarray and shape == (0,) and code in ("b", b"b"), "another kind of masked array")
+    return np.ma.MaskedArray(np.ndarray((0,), "b"))
+
+
+def _fill_masked(_: Any, state: Any) -> Any:
+    """(version, shape, type, whether Fortran, bytes, bytes of the mask, what stands for masked values)"""
+    need(type(state) is tuple and len(state) == 7 and isinstance(state[2], np.dtype), "not the state of a masked array")
+    _, shape, dtype, fortran, data, mask, filling = state
+    need(not dtype.hasobject and not dtype.fields, "a masked array of objects or structures")
+    values = _fill_array(None, (1, shape, dtype, fortran, data))
+    made = np.ma.MaskedArray(values, _fill_array(None, (1, shape, np.dtype(bool), fortran, mask)))
+    need(filling is None or (isinstance(filling, (np.ndarray, np.generic)) and filling.size == 1), "no filling value")
+    if filling is not None:
+        made.fill_value = filling.item() if dtype.kind not in "mM" else filling
+    return made
 
 
 # ---------------------------------------------------------------- random numbers
@@ -227,6 +247,9 @@ _VALUE = Entry()
 TABLE: Table = {
     ("numpy", "dtype"): Entry(make=dtype_of, fill=_fill_dtype),
     ("numpy", "ndarray"): _VALUE,
+    ("numpy.ma", "MaskedArray"): _VALUE,
+    ("numpy.ma.core", "MaskedArray"): _VALUE,
+    ("numpy.ma.core", "_mareconstruct"): Entry(make=_masked, fill=_fill_masked, must=True),
     **under(["numpy"], {k.__name__ for k in np.sctypeDict.values()}, _VALUE),
     **{
         (f"{core}.{module}", name): entry

@@ -99,6 +99,19 @@ def _strings(values: Any) -> Any:
     return values
 
 
+def intervals(kind: Any, _: Any = None, state: Any = None) -> Any:
+    need(kind is pd.arrays.IntervalArray and state is None, "no intervals")
+    return _Backed(kind)
+
+
+def fill_intervals(old: Any, state: Any) -> Any:
+    """({left, right, type},)"""
+    need(type(old) is _Backed and type(state) is tuple and len(state) == 1 and type(state[0]) is dict, "not the state of intervals")
+    left, right, dtype = (state[0].get(name) for name in ("_left", "_right", "_dtype"))
+    need(is_array(left) and is_array(right) and type(dtype) is pd.IntervalDtype, "no bounds and type")
+    return pd.arrays.IntervalArray.from_arrays(checked(left), checked(right), closed=dtype.closed)
+
+
 # ---------------------------------------------------------------- arrays of parts
 
 

@@ -176,7 +176,7 @@ def _named() -> Table:
             target = Entry(entry.make, entry.new, entry.fill, entry.must, kind)
             found[module, kind.__qualname__] = target
 
-    for kind in (*_INDICES, *columns.BACKED, pd.IntervalIndex):
+    for kind in (*_INDICES, *columns.BACKED, pd.IntervalIndex, pd.arrays.IntervalArray):
         add(kind, Entry())
     for name in _MASKED:
         add(getattr(pd.arrays, name), columns.parts_of(getattr(pd.arrays, name), columns.masked))
@@ -216,6 +216,7 @@ TABLE: Table = {
     ("pandas.core.indexes.timedeltas", "_new_TimedeltaIndex"): Entry(make=_index),
     ("pandas.core.indexes.interval", "_new_IntervalIndex"): Entry(make=_intervals),
     ("pandas._libs.arrays", "__pyx_unpickle_NDArrayBacked"): Entry(make=columns.backed, fill=columns.fill_backed, must=True),
+    ("pandas._libs.interval", "__pyx_unpickle_IntervalMixin"): Entry(make=columns.intervals, fill=columns.fill_intervals, must=True),
     ("pandas._libs.internals", "_unpickle_block"): Entry(make=_block),
     ("pandas.core.internals.managers", "BlockManager"): Entry(make=_manager),
     ("pandas.core.internals.managers", "SingleBlockManager"): Entry(make=_single),

@@ -16,6 +16,7 @@ from .entry import Entry, Refused, Table
 #: Top-level package -> module of this package. ``jupyter_gpu`` is what our own pickler writes.
 _KITS = {
     "jupyter_gpu": "ours",
+    "cloudpickle": "standard",
     "numpy": "arrays",
     "pandas": "frames",
     "pyarrow": "arrow",

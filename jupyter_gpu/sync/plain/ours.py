@@ -27,7 +27,22 @@ def _load_flat(data: Any, shape: Any, fortran: Any) -> Any:
     from . import arrays
     from .machine import loads
 
-    return arrays.flat_objects(loads(arrays.as_buffer(data)), shape, fortran)
+    if type(data) is not list:
+        return arrays.flat_objects(loads(arrays.as_buffer(data)), shape, fortran)
+    values: list[Any] = []
+    for piece in data:  # in the order of their memory
+        found = loads(arrays.as_buffer(piece))
+        need(type(found) is list, "its values are no list")
+        values += found
+    return arrays.flat_objects(values, shape, False, "F" if fortran else "C")
+
+
+def _make_view(content: Any, format: Any, shape: Any, readonly: Any) -> memoryview:
+    need(type(content) in (bytes, bytearray) and type(format) is str and are_ints(shape, 0) and type(readonly) is bool, "no memory")
+    view: Any = memoryview(content)
+    if (view.format, view.shape) != (format, shape):
+        view = view.cast(format, shape)
+    return view.toreadonly() if readonly and not view.readonly else view  # type: ignore[no-any-return]
 
 
 def _view(*args: Any) -> Any:
@@ -104,6 +119,7 @@ _CODECS = "jupyter_gpu.sync.codecs"
 
 TABLE: Table = {
     ("jupyter_gpu.sync.loading", "named_module"): Entry(make=_module),
+    ("jupyter_gpu.sync.loading", "make_view"): Entry(make=_make_view),
     **under([_CODECS, f"{_CODECS}.arrays"], ["_load_flat"], Entry(make=_load_flat)),
     **under([_CODECS, f"{_CODECS}.arrays"], ["_view"], Entry(make=_view)),
     (f"{_CODECS}.polars_codec", "load_frame"): Entry(make=_frame),

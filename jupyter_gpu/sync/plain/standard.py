@@ -14,6 +14,7 @@ import ipaddress
 import pathlib
 import random
 import re
+import time
 import types
 import uuid
 import zoneinfo
@@ -203,6 +204,22 @@ def _fill_random(generator: random.Random, state: Any) -> random.Random:
 ZONE = zoneinfo.ZoneInfo._unpickle  # type: ignore[attr-defined]
 add_callable(ZONE, "zoneinfo.ZoneInfo._unpickle", Entry(make=_zone))
 
+
+def _builtin_type(name: Any) -> Any:
+    """cloudpickle's way to some types."""
+    need(name == "SimpleNamespace", f"the type {name!r}")
+    return types.SimpleNamespace
+
+
+_NAMESPACE = Entry(make=lambda: types.SimpleNamespace(), fill=_fill_attributes)
+add_callable(types.SimpleNamespace, "types.SimpleNamespace", _NAMESPACE)
+
+
+def _struct_time(fields: Any, more: Any) -> Any:
+    need(type(fields) is tuple and _plain(*fields) and type(more) is dict and _plain(*more, *more.values()), "no plain fields")
+    return time.struct_time(fields, more)
+
+
 TABLE: Table = {
     **under(["builtins"], _VALUES.split(), Entry()),
     **_exceptions(),
@@ -219,7 +236,9 @@ TABLE: Table = {
     ("collections", "defaultdict"): Entry(make=_defaultdict),
     ("collections", "Counter"): Entry(make=_counter),
     ("collections", "ChainMap"): Entry(new=lambda: collections.ChainMap(), fill=_fill_attributes, must=True),
-    ("types", "SimpleNamespace"): Entry(make=lambda: types.SimpleNamespace(), fill=_fill_attributes),
+    ("types", "SimpleNamespace"): _NAMESPACE,
+    ("cloudpickle.cloudpickle", "_builtin_type"): Entry(make=_builtin_type),
+    ("time", "struct_time"): Entry(make=_struct_time),
     ("datetime", "datetime"): _time(datetime.datetime),
     ("datetime", "time"): _time(datetime.time),
     ("datetime", "date"): _time(datetime.date),

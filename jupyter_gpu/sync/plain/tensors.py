@@ -55,7 +55,13 @@ def _device(*args: Any) -> Any:
     return torch.device(*args)
 
 
+def _layout(name: Any) -> Any:
+    need(name in ("torch.strided", "torch.sparse_coo", "torch.sparse_csr"), "no layout")
+    return getattr(torch, name.removeprefix("torch."))
+
+
 TABLE: Table = {
+    ("torch.serialization", "_get_layout"): Entry(make=_layout),
     **{("torch", name): Entry() for name in _DTYPES},
     ("torch", "Size"): Entry(make=_size),
     ("torch", "device"): Entry(make=_device),
