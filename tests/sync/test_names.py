@@ -1164,5 +1164,38 @@ def test_magics_and_commands(cell: str, wanted: set[str]) -> None:
     assert len(found - wanted) <= 1, f"needlessly: {sorted(found - wanted)}"
 
 
+@pytest.mark.parametrize(
+    ("cell", "loads"),
+    [
+        ("df = plain(a)\ndf", {"plain", "a"}),
+        ("df = df.head()\ndf", {"df"}),
+        ("df, other = plain(a), df\ndf", {"plain", "a", "df"}),
+        ("import numpy as np\nnp.pi", set()),
+        ("xs = []\nfor v in ys: xs.append(v)", {"ys", "v"}),
+        ("def f(): return a\na = 1\nf()", {"a"}),  # it could have been called before
+        ("a = 1\ndef f(): return a\nf()", set()),
+        ("class C:\n    v = a\na = 1\na", {"a"}),
+        ("if flag: a = 1\na", {"flag", "a"}),
+        ("for v in xs: a = v\na", {"xs", "a", "v"}),
+        ("while flag: a = 1\na", {"flag", "a"}),
+        ("try:\n    a = plain(1)\nexcept ValueError: pass\na", {"plain", "a"}),
+        ("with m: a = 1\na", {"m", "a"}),
+        ("flag and (a := 1)\na", {"flag", "a"}),
+        ("a = 1\ndel a\na", set()),
+        ("exec(source)\na = 1\na", {"exec", "source", "a"}),
+        ("df = plain(1)\nlimit = 2\ndf.query('p > @limit')", {"plain"}),
+        ("df.query('p > @limit')\nlimit = 2", {"df", "limit"}),
+        ("a = 1\n%time plain(a)", {"plain", "a"}),
+        ("a += 1\na", {"a"}),
+        ("global a\na = 1\na", set()),
+        ("await a\na = 1\na", {"a"}),
+    ],
+)
+def test_a_name_that_the_cell_binds_first_is_not_needed(cell: str, loads: set[str]) -> None:
+    """The old frame does not travel to be replaced."""
+    found = set(analyze(cell).loads) - set(vars(builtins)) | ({"exec"} if "exec" in cell else set())
+    assert found == loads
+
+
 def test_a_cell_with_a_syntax_error_needs_nothing() -> None:
     assert sent("a +") == (set(), False)
