@@ -39,8 +39,11 @@ def peer(url: str, module: str) -> None:
             if message[:1] == b"+":
                 held = pickler.loads(memoryview(message)[1:])
                 socket.send(b"ok")
+            elif message == b"-":
+                socket.send(pickler.dumps(held, 5))
             else:
-                socket.send(pickler.dumps(held, 5) if message == b"-" else b"ok")
+                held = None
+                socket.send(b"ok")
 
 
 if __name__ == "__main__":
