@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -160,7 +161,8 @@ class InBand:
         assert self.relay.stdout is not None
         url = self.relay.stdout.readline().strip()
         self.peer = subprocess.Popen([sys.executable, str(here), "peer", url, module])
-        self.socket = connect(url, max_size=None, compression=None, ping_interval=None)
+        self.open = ExitStack()
+        self.socket = self.open.enter_context(connect(url, max_size=None, compression=None, ping_interval=None))
         self.other = self.peer.pid
         self.socket.send(b"?")
         self.socket.recv()
@@ -178,7 +180,7 @@ class InBand:
         self.socket.recv()
 
     def close(self) -> None:
-        self.socket.close()
+        self.open.close()
         for process in (self.peer, self.relay):
             process.terminate()
             process.wait(10)

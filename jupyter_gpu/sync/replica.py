@@ -90,7 +90,7 @@ class Replica:
         touched(mark, CellNames) -> list[str]           after it: what it may have changed
         deleted(mark) -> list[str]                      what it deleted
 
-    And: ``forget(names)``, ``adopt(names)``, ``knows(name)``, ``measure(name)``, ``reset()``, ``prune()``. ``remote_value(name)``
+    And: ``forget(names)``, ``adopt(names)``, ``knows(name)``, ``changed(names)``, ``measure(name)``, ``reset()``, ``prune()``. ``remote_value(name)``
     gives, at the kernel, the object that a handle of the client stands for (by default what is bound to its name).
     """
 
