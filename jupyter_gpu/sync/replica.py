@@ -90,8 +90,9 @@ class Replica:
         touched(mark, CellNames) -> list[str]           after it: what it may have changed
         deleted(mark) -> list[str]                      what it deleted
 
-    And: ``forget(names)``, ``adopt(names)``, ``knows(name)``, ``changed(names)``, ``measure(name)``, ``reset()``, ``prune()``. ``remote_value(name)``
-    gives, at the kernel, the object that a handle of the client stands for (by default what is bound to its name).
+    And: ``forget(names)``, ``adopt(names)``, ``knows(name)``, ``changed(names)``, ``measure(name)``, ``reset()``, ``prune()``.
+    ``remote_value(name)`` gives, at the kernel, the object that a handle of the client stands for (by default what is bound to its
+    name).
     """
 
     def __init__(self, namespace: dict[str, Any], side: str, remote_value: Callable[[str], Any] | None = None) -> None:
