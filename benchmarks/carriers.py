@@ -6,11 +6,14 @@ with a line of JSON: seconds of both, and by how many bytes the memory of either
 
 from __future__ import annotations
 
+import copy
+import gc
 import json
 import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,17 +23,19 @@ SPACE: dict[str, Any] = vars(sys.modules["__main__"])
 
 
 class Carrier(Protocol):
-    """``other``: process that the values move to."""
+    """``other``: process that the values move to. ``clear``: neither end has them any more."""
 
     other: int
 
     def push(self, names: list[str]) -> None: ...
     def pull(self, names: list[str]) -> dict[str, Any]: ...
+    def clear(self, names: list[str]) -> None: ...
     def close(self) -> None: ...
 
 
 class Ours:
-    """A remote cell that names the values; then what fetches a handle, for all of the names."""
+    """The messages of a remote cell without code, to a real session; then what fetches a handle, for all of the names. What IPython does
+    around a cell is left out: the others run none."""
 
     def __init__(self) -> None:
         from IPython.core.interactiveshell import InteractiveShell
@@ -47,13 +52,31 @@ class Ours:
     def _run(self, code: str) -> None:
         self.shell.run_cell(f"%%remote gpu=H100 quiet\n{code}", silent=True).raise_error()
 
+    @property
+    def _remote(self) -> Any:
+        (remote,) = self.shell._jupyter_gpu.remotes.values()
+        return remote
+
     def push(self, names: list[str]) -> None:
-        self._run(f"({', '.join(names)},); None")
+        remote = self._remote
+        self._send(remote, remote.replica.export(remote.replica.needed(names)))
+
+    @staticmethod
+    def _send(remote: Any, export: Any) -> None:
+        from jupyter_gpu.wire.messages import CellDone, RunCell
+
+        parcel = remote.ship(export)
+        cell = RunCell(run_id="push", code="", execution_count=1, silent=True, store_history=False, snapshot=parcel.snapshot)
+        remote.send(cell, parcel.inline)
+        done = remote.wait(lambda m, b: m if isinstance(m, CellDone) else None)
+        if done.refused is not None:
+            raise RuntimeError(done.refused.code)
+        remote.sent(export)
 
     def pull(self, names: list[str]) -> dict[str, Any]:
         from jupyter_gpu.wire.messages import Fetch, Fetched
 
-        (remote,) = self.shell._jupyter_gpu.remotes.values()
+        remote = self._remote
         for name in names:
             del SPACE[name]
         remote.prune()
@@ -61,6 +84,11 @@ class Ours:
         reply, buffers = remote.wait(lambda m, b: (m, b) if isinstance(m, Fetched) and m.id == -1 else None)
         remote.take_over(reply.snapshot, buffers)
         return {name: SPACE[name] for name in names}
+
+    def clear(self, names: list[str]) -> None:
+        remote = self._remote
+        self._send(remote, remote.replica.export([], deleted=names))
+        remote.prune()
 
     def close(self) -> None:
         self.shell.run_line_magic("unload_ext", "jupyter_gpu")
@@ -84,6 +112,9 @@ class IPyParallel:
 
     def pull(self, names: list[str]) -> dict[str, Any]:
         return dict(zip(names, self.client[0].pull(names, block=True)))
+
+    def clear(self, names: list[str]) -> None:
+        self.view.execute(f"for name in {names!r}: globals().pop(name, None)", block=True)
 
     def close(self) -> None:
         self.client.close()
@@ -109,6 +140,9 @@ class Distributed:
         self.futures = {}
         return dict(found)
 
+    def clear(self, names: list[str]) -> None:
+        self.client.submit(gc.collect).result()  # the futures are gone: so is what they held
+
     def close(self) -> None:
         self.client.close()
         self.cluster.close()
@@ -127,7 +161,8 @@ class InBand:
         assert self.relay.stdout is not None
         url = self.relay.stdout.readline().strip()
         self.peer = subprocess.Popen([sys.executable, str(here), "peer", url, module])
-        self.socket = connect(url, max_size=None, compression=None, ping_interval=None)
+        self.open = ExitStack()
+        self.socket = self.open.enter_context(connect(url, max_size=None, compression=None, ping_interval=None))
         self.other = self.peer.pid
         self.socket.send(b"?")
         self.socket.recv()
@@ -140,8 +175,12 @@ class InBand:
         self.socket.send(b"-")
         return dict(self.loads(self.socket.recv()))
 
+    def clear(self, names: list[str]) -> None:
+        self.socket.send(b"0")
+        self.socket.recv()
+
     def close(self) -> None:
-        self.socket.close()
+        self.open.close()
         for process in (self.peer, self.relay):
             process.terminate()
             process.wait(10)
@@ -173,6 +212,7 @@ def move(carrier: Carrier, row: str, seed: int) -> dict[str, Any]:
     SPACE["seed"] = seed
     exec(compile(ROWS[row].code, f"<{row}>", "exec", dont_inherit=True), SPACE)
     names = sorted(n for n in set(SPACE) - before if n not in ("seed", "np", "pd", "objects"))
+    originals = copy.deepcopy({name: SPACE[name] for name in names})  # of their own: what is pulled is made anew, by everyone
     ends = (os.getpid(), carrier.other)
     for pid in ends:
         forget_peak(pid)
@@ -180,15 +220,16 @@ def move(carrier: Carrier, row: str, seed: int) -> dict[str, Any]:
     began = time.perf_counter()
     carrier.push(names)
     pushed = time.perf_counter()
-    originals = {name: SPACE[name] for name in names} if ROWS[row].compare else {}
-    between = time.perf_counter()
     found = carrier.pull(names)
     ended = time.perf_counter()
     peaks = [memory(pid, "VmHWM") - low for pid, low in zip(ends, start)]
-    wrong = [name for name in names if name not in found or (originals and not same(originals[name], found[name]))]
+    wrong = [name for name in names if name not in found or not same(originals[name], found[name])]
     for name in names:
         SPACE.pop(name, None)
-    return {"push": pushed - began, "pull": ended - between, "here": peaks[0], "there": peaks[1], "wrong": wrong, "names": len(names)}
+    found, originals = {}, {}
+    carrier.clear(names)
+    gc.collect()
+    return {"push": pushed - began, "pull": ended - pushed, "here": peaks[0], "there": peaks[1], "wrong": wrong, "names": len(names)}
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 @dataclass(frozen=True)
 class Case:
     code: str
-    compare: bool = True  #: keep the originals to compare with, which costs their memory
     runs: int = 0  #: 0: as many as asked for
 
 

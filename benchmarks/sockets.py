@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import suppress
 from typing import Any
 
 
 async def relay() -> None:
     """Prints its address; forwards between the first two connections."""
     from websockets.asyncio.server import serve
+    from websockets.exceptions import ConnectionClosed
 
     ends: list[Any] = []
     both = asyncio.Event()
@@ -20,8 +22,9 @@ async def relay() -> None:
             both.set()
         await both.wait()
         other = ends[1] if ends[0] is socket else ends[0]
-        async for message in socket:
-            await other.send(message)
+        with suppress(ConnectionClosed):
+            async for message in socket:
+                await other.send(message)
 
     async with serve(handle, "127.0.0.1", 0, max_size=None, compression=None, ping_interval=None) as server:
         print(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
@@ -39,8 +42,11 @@ def peer(url: str, module: str) -> None:
             if message[:1] == b"+":
                 held = pickler.loads(memoryview(message)[1:])
                 socket.send(b"ok")
+            elif message == b"-":
+                socket.send(pickler.dumps(held, 5))
             else:
-                socket.send(pickler.dumps(held, 5) if message == b"-" else b"ok")
+                held = None
+                socket.send(b"ok")
 
 
 if __name__ == "__main__":

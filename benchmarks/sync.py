@@ -34,7 +34,7 @@ def watching(chosen: argparse.Namespace) -> list[Row]:
 
 
 def moving(chosen: argparse.Namespace) -> list[Row]:
-    """To another process and back: ours (a `%%remote` cell, then what fetches a handle), ipyparallel, distributed, dill and cloudpickle
+    """To another process and back: ours (the messages of a `%%remote` cell, then what fetches a handle), ipyparallel, distributed, dill and cloudpickle
     (both in band, over websockets and a relay). Memory: both ends together, at the peak, above what they had before."""
     import moving
 

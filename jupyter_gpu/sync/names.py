@@ -24,6 +24,8 @@ _DELETES = frozenset({"DELETE_NAME", "DELETE_GLOBAL"})
 _GLOBAL_LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _GLOBAL_STORES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
 
+_JUMPS = frozenset(dis.hasjrel) | frozenset(dis.hasjabs)
+
 #: Whoever calls one of these may touch names that no compiler sees.
 _DYNAMIC = frozenset({"exec", "eval", "compile", "globals", "locals", "vars", "get_ipython", "__import__"})
 
@@ -149,6 +151,9 @@ def _collect(python: str) -> CellNames:
     names = _Names()
     for each in _nested(code):
         _visit(each, names)
+    if not names.star:
+        for name in _bound_first(code):
+            names.loads.pop(name, None)
     if "get_ipython" in names.loads:
         for call in _magic_calls(python):
             _mine_magic(*call, names)
@@ -170,6 +175,34 @@ def _visit(code: CodeType, names: _Names) -> None:
         elif op.opname == "IMPORT_STAR" or (op.opname == "CALL_INTRINSIC_1" and op.arg == 2):
             names.star = True
     names.loads.update(dict.fromkeys(_words_of_queries(code)))
+
+
+def _bound_first(code: CodeType) -> set[str]:
+    """Names that a cell binds before anything in it can read them: the old value of ``df`` is no part of what ``df = read(...)``,
+    ``df.head()`` needs. Only what surely runs counts: up to the first jump, or ``try``, or ``with``."""
+    bound: set[str] = set()
+    read: set[str] = set()
+    guarded = {offset for start, end in _guarded(code) for offset in range(start, end)}
+    for op in dis.get_instructions(code):
+        if op.opcode in _JUMPS or op.is_jump_target or op.offset in guarded or op.opname.startswith("SETUP_"):
+            break
+        if op.opname in _LOADS:
+            read.add(op.argval)
+        elif op.opname in _STORES and op.argval not in read:
+            bound.add(op.argval)
+        elif isinstance(op.argval, str) and op.opname == "LOAD_CONST":
+            read.update(set(_AT_NAME.findall(op.argval)).intersection(_words_of_queries(code)))
+        elif isinstance(op.argval, CodeType):  # a function or a class: it may run from here on
+            for each in _nested(op.argval):
+                read |= {inner.argval for inner in dis.get_instructions(each) if inner.opname in _LOADS}
+                read.update(_words_of_queries(each))
+    return bound
+
+
+def _guarded(code: CodeType) -> Iterable[tuple[int, int]]:
+    """(first, past the last) offset of what an exception does not leave."""
+    parse = getattr(dis, "_parse_exception_table", None)  # since 3.11; before that, SETUP_FINALLY says it
+    return ((entry.start, entry.end) for entry in parse(code)) if parse is not None else ()
 
 
 def _words_of_queries(code: CodeType) -> Iterable[str]:

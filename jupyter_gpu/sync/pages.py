@@ -19,6 +19,7 @@ import os
 import platform
 import struct
 import sys
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from time import monotonic
@@ -59,6 +60,7 @@ class Pages:
         self._fault: int | None = None  #: file descriptors; -1: not to be had
         self._map = -1
         self._drivers: _Drivers | None = None
+        self._lock = threading.Lock()
 
     def digest(self, buffer: memoryview) -> bytes:
         """As ``chunks.digest``, of contiguous memory."""
@@ -67,23 +69,28 @@ class Pages:
         if size < LEAST or self._fault == -1 or numpy is None:
             return digest(buffer)
         key = int(numpy.frombuffer(buffer, numpy.uint8).__array_interface__["data"][0]), size
+        with self._lock:
+            return self._digest(key, buffer)
+
+    def _digest(self, key: tuple[int, int], buffer: memoryview) -> bytes:
         found = self._ranges.get(key)
-        if found is not None:
-            self._ranges.move_to_end(key)
-        if found is not None and found.watched:
+        if found is None:
+            now = digest(buffer)
+            self._keep(key, now)
+            return now
+        self._ranges.move_to_end(key)
+        if found.watched:
             if self._is_untouched(found):
-                self.skipped += size
+                self.skipped += buffer.nbytes
                 return found.digest
             self._leave(found)
             found.patience, found.same = min(2 * found.patience, _MOST_PATIENCE), 0
-        elif found is not None and found.same >= found.patience:
-            found.watched = self._watch(found)  # first this, then the digest: a write in between shows
-        now = digest(buffer)
-        if found is None:
-            self._keep(key, now)
+            protected = False
         else:
-            found.same = found.same + 1 if now == found.digest else 0
-            found.digest = now
+            protected = found.same >= found.patience and self._watch(found)  # before the digest: a write in between shows
+        now = digest(buffer)
+        found.same = found.same + 1 if now == found.digest else 0
+        found.digest, found.watched = now, protected  # together, at the very end: an interrupt leaves it as not watched
         return now
 
     def close(self) -> None:

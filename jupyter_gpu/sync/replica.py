@@ -95,10 +95,10 @@ class Replica:
         touched(mark, CellNames) -> list[str]           after it: what it may have changed
         deleted(mark) -> list[str]                      what it deleted
 
-    And: ``forget(names)``, ``adopt(names)``, ``knows(name)``, ``measure(name)``, ``reset()``, ``prune()``. ``remote_value(name)``
-    gives, at the kernel, the object that a handle of the client stands for, by its key (by default what is bound to its name).
-    ``kept`` (at the kernel) is what goes to the client as handles; ``handle_of(key)`` (at the client) gives the handle of such a value.
-    ``trust``: what ``apply`` rebuilds; "data" raises ``UntrustedValue`` for what is not plain data.
+    And: ``forget(names)``, ``adopt(names)``, ``knows(name)``, ``changed(names)``, ``measure(name)``, ``reset()``, ``prune()``.
+    ``remote_value(name)`` gives, at the kernel, the object that a handle of the client stands for, by its key (by default what is bound
+    to its name). ``kept`` (at the kernel) is what goes to the client as handles; ``handle_of(key)`` (at the client) gives the handle of
+    such a value. ``trust``: what ``apply`` rebuilds; "data" raises ``UntrustedValue`` for what is not plain data.
     """
 
     def __init__(

@@ -6,6 +6,8 @@ import ctypes
 import gc
 import mmap
 import os
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -79,6 +81,40 @@ def test_what_was_written_is_not_watched_again_so_soon(pages: Pages) -> None:
     for _ in range(PATIENCE + 2):
         is_told(pages, array)
     assert pages.skipped > before
+
+
+@pytest.mark.parametrize("interrupted_at", range(PATIENCE + 4))
+def test_an_interrupt_leaves_no_old_digest(pages: Pages, monkeypatch: pytest.MonkeyPatch, interrupted_at: int) -> None:
+    array = memory()
+    for number in range(PATIENCE + 6):
+        if number == interrupted_at:
+            array[9] = 9
+            with monkeypatch.context() as patched:
+                patched.setattr(module, "digest", lambda _: exec("raise KeyboardInterrupt"))
+                with pytest.raises(KeyboardInterrupt):
+                    pages.digest(memoryview(array))
+        assert is_told(pages, array)
+
+
+def test_threads_do_not_meet_a_digest_that_is_not_there_yet(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One hashes what it has just begun to watch; the other asks meanwhile."""
+    array = memory()
+    for _ in range(PATIENCE + 1):
+        is_told(pages, array)
+    array[5] = 5
+    begun, told = threading.Event(), []
+    other = threading.Thread(target=lambda: (begun.wait(10), told.append(is_told(pages, array))))
+
+    def slowly(buffer: Any) -> bytes:
+        begun.set()
+        time.sleep(0.05)  # room for the other, which has to wait: nothing depends on how long it is
+        return digest(buffer)
+
+    monkeypatch.setattr(module, "digest", slowly)
+    other.start()
+    assert is_told(pages, array)
+    other.join()
+    assert told == [True]
 
 
 def test_memory_that_was_dropped_is_not_the_same(pages: Pages) -> None:
