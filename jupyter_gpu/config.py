@@ -19,6 +19,7 @@ ENVIRONMENT = {
     "JUPYTER_GPU_SIMULATE": "simulate",
     "JUPYTER_GPU_DEFAULT": "default_gpu",
     "JUPYTER_GPU_KEEP_ABOVE": "keep_above",
+    "JUPYTER_GPU_TRUST": "trust",
 }
 
 
@@ -29,6 +30,11 @@ class JupyterGPU(Configurable):
         "", help="Address of a gateway: ws://HOST:PORT, wss://HOST or unix:///PATH. Empty: one of your own, started when needed."
     ).tag(config=True)
     token = Unicode("", help="Token of that gateway.").tag(config=True)
+    trust = Unicode(
+        "",
+        help="What workers may send back: code (whatever a pickle says) or data (plain values and arrays; anything else stays remote). "
+        "Empty: code for a gateway of your own, data for any other.",
+    ).tag(config=True)
     simulate = Unicode("", help="Simulated GPUs of a gateway of your own, as in H100:2,A100.").tag(config=True)
     default_gpu = Unicode("", help="Hardware of %%remote without gpu=.").tag(config=True)
     idle = Float(0.0, min=0.0, help="Seconds without a cell after which a session ends; 0: never.").tag(config=True)

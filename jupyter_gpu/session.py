@@ -11,6 +11,7 @@ from typing import Any
 
 from .iothread import IoThread
 from .sync.bulk import PIECE, Assembler, take
+from .sync.delta import STALE
 from .sync.squeeze import Meter
 from .transport.dial import dial
 from .transport.driver import LinkDriver
@@ -35,6 +36,7 @@ from .wire.messages import (
     RunCell,
     SessionInfo,
     Versions,
+    Want,
 )
 from .wire.spool import Spool
 
@@ -134,7 +136,9 @@ class Session:
             self._give(Chunk(digest=whole[0]), [whole[1]])
 
     def _give(self, message: AnyMessage, buffers: list[memoryview]) -> None:
-        if self._attended:
+        if isinstance(message, Want):  # whoever made the offer waits, before a cell as well
+            self._inbox.put((message, buffers))
+        elif self._attended:
             if isinstance(message, (CellDone, Fetched, Kept)):
                 self._attended = False
             self._inbox.put((message, buffers))
@@ -155,8 +159,8 @@ class Session:
         session."""
         if self._failure is not None:
             raise self._failure
-        if isinstance(message, Applied) and message.missing:
-            self._attended = True
+        if isinstance(message, Applied) and (message.missing or message.refused or STALE in message.reason):
+            self._attended = True  # the kernel answers with ``Kept``
         elif isinstance(message, (RunCell, Fetch)):
             self._attended = True
             self._run_id = message.run_id if isinstance(message, RunCell) else ""

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..sync.names import analyze
 from ..sync.replica import Export
+from ..sync.trust import sentence
 from ..wire.errors import BadOptionValue, NoSuchName, SessionNotFound
 from ..wire.messages import Gpu, SessionInfo
 from .last import table_of
@@ -39,6 +40,7 @@ def status(notebook: Notebook) -> None:
     welcome = gateway.welcome
     about = [f"gateway {gateway.url} · jupyter-gpu {welcome.software}" + (" · your own" if welcome.own else "")]
     default = transform_of(notebook.shell).default
+    about.append(sentence(notebook.trust()))
     about.append(f"every cell is remote: {default}" if default else "cells are local unless they say otherwise")
     hardware = Table("Hardware", ["GPU", "name", "memory", "state"], [_gpu_row(g, sessions) for g in gpus])
     if not gpus:

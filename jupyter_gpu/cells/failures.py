@@ -48,14 +48,15 @@ def _loaded(error: messages.RemoteError, load: Callable[[messages.BufferRef], An
 
 
 def _stand_in(error: messages.RemoteError) -> RemoteError:
-    kind = getattr(builtins, error.ename, None)
+    name = error.ename.replace("\0", "") or "RemoteError"
+    kind = getattr(builtins, name, None)
     bases: tuple[type, ...] = (RemoteError,)
     if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, _STUBBORN):
         bases = (RemoteError, kind)  # `except ValueError` around run_cell goes on to work
     try:
-        found: RemoteError = type(error.ename or "RemoteError", bases, {})(error.evalue)
+        found: RemoteError = type(name, bases, {})(error.evalue)
     except TypeError:  # layouts that cannot be combined, constructors with arguments of their own
-        found = type(error.ename or "RemoteError", (RemoteError,), {})(error.evalue)
+        found = type(name, (RemoteError,), {})(error.evalue)
     found.ename, found.evalue = error.ename, error.evalue
     return found
 

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..sync.trust import Trust, chosen
 from ..wire.errors import BadOptionValue, JupyterGpuError, SessionLost
 from ..wire.messages import SessionInfo, Wanted
 from .options import Options, hardware_text, parse_gpu
@@ -143,8 +144,15 @@ class Notebook:
             interpreter=config.interpreter,
             on_change=on_change,
         )
+        remote.replica.trust = self.trust()
         remote.attach(session)
         return True
+
+    def trust(self) -> Trust:
+        """What workers may send. One's own gateway is the one that this notebook finds or starts itself, whatever another says of
+        itself."""
+        config = self.config()
+        return chosen(config.trust, own=not config.gateway)
 
     def _find_again(self, remote: Remote) -> None:
         assert remote.session is not None

@@ -6,14 +6,17 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from ..sync.chunks import ChunkStore, Parcel, pack, unpack
 from ..sync.handles import Handle
 from ..sync.modules import missing
 from ..sync.replica import Change, Export, Replica
+from ..sync.trust import may_bind
 from ..wire.codec import BytesLike
-from ..wire.errors import JupyterGpuError, ModuleMissing, SessionLost, SnapshotRefused, ValueCannotTravel
+from ..wire.errors import JupyterGpuError, ModuleMissing, SessionLost, SnapshotRefused, UntrustedValue, ValueCannotTravel
 from ..wire.messages import (
     AnyMessage,
     Applied,
@@ -25,7 +28,6 @@ from ..wire.messages import (
     Kept,
     Message,
     Offer,
-    SessionInfo,
     SessionState,
     Snapshot,
     Want,
@@ -34,36 +36,22 @@ from ..wire.messages import (
 from . import stdin
 from .comms import KINDS, Comms
 from .envelope import Envelope
+from .held import Fetcher as Fetcher
 from .held import Held
+from .held import home_of as home_of
 from .interrupts import Interrupts
 from .outputs import Publisher
 from .progress import Progress
+from .session import Received, Session
 from .sinks import sink_of
 from .sources import Sources
 from .tables import human_bytes
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-Received = tuple[AnyMessage, list[memoryview]]
 #: Seconds. A press of the stop button in the moment in which a wait begins may not end it, and is seen when the wait is over.
 _LOOK = 0.25
 _OVER = (SessionState.LOST, SessionState.ENDED)
-
-
-class Session(Protocol):
-    """What of ``jupyter_gpu.client.Session`` is used here."""
-
-    listener: Callable[[AnyMessage, list[memoryview]], None] | None
-    on_input_over: Callable[[str], None] | None
-    on_progress: Callable[[int], None] | None
-
-    @property
-    def info(self) -> SessionInfo: ...
-    def send(self, message: Message, buffers: Sequence[Any] = ()) -> None: ...
-    def receive(self, timeout: float | None = None) -> Received | None: ...
-    def interrupt(self) -> None: ...
-    def kill(self) -> None: ...
-    def close(self) -> None: ...
 
 
 class Remote:
@@ -88,6 +76,7 @@ class Remote:
         self._asking = ""  #: msg_id of the input_request that the person is being asked
         self._unasked: set[str] = set()  #: msg_ids of those that nobody waits for any more
         self.on_progress: Callable[[int, int], None] | None = None  #: while much is sent: bytes that have arrived, and of how many
+        self.may_fetch = True  #: whether the running cell may have what it did not name
         self.sent_on_demand = 0  #: bytes that the running cell fetched
         self.on_demand: dict[str, int] = {}  #: name -> bytes, of the same
         self.said: set[str] = set()  #: warnings that a person has had
@@ -277,7 +266,8 @@ class Remote:
             change = self.replica.apply(snapshot, *unpack(snapshot, buffers, self.chunks))
         except JupyterGpuError as error:
             lacking = missing(snapshot.modules) if isinstance(error, ModuleMissing) else []
-            self.send(Applied(serial=snapshot.serial, ok=False, reason=str(error), missing=lacking))
+            refused = error.refused if isinstance(error, UntrustedValue) else {}
+            self.send(Applied(serial=snapshot.serial, ok=False, reason=str(error), missing=lacking, refused=refused))
             raise
         self.send(Applied(serial=snapshot.serial))
         self.notes += change.warnings
@@ -286,16 +276,26 @@ class Remote:
         return change
 
     def take_what_can(self, snapshot: Snapshot, buffers: Sequence[memoryview]) -> list[HandleInfo]:
-        """``take_over``; what needs modules that this end lacks stays remote, and there are handles for it."""
-        try:
-            self.take_over(snapshot, buffers)
-        except ModuleMissing:
-            kept, buffers = self.wait(lambda m, b: (m, b) if isinstance(m, Kept) and m.serial == snapshot.serial else None)
-            self.held.keep(self.held.meet(kept.handles))
-            if kept.snapshot is not None:
-                self.take_over(kept.snapshot, buffers)
-            return kept.handles
-        return []
+        """``take_over``; what needs modules that this end lacks, or is no plain data where nothing else is trusted, stays remote, and
+        there are handles for it."""
+        handles: list[HandleInfo] = []
+        while True:
+            try:
+                self.take_over(snapshot, buffers)
+                return handles
+            except (ModuleMissing, UntrustedValue):
+                serial, names = snapshot.serial, set(snapshot.names)
+            kept, buffers = self._kept(serial)
+            self.held.keep(self.meet(kept.handles))
+            handles += kept.handles
+            if kept.snapshot is None:
+                return handles
+            snapshot = kept.snapshot
+            if not set(snapshot.names) < names:
+                raise SnapshotRefused(reason="the worker sent again what was refused")
+
+    def _kept(self, serial: int) -> tuple[Kept, list[memoryview]]:
+        return self.wait(lambda m, b: (m, b) if isinstance(m, Kept) and m.serial == serial else None)
 
     def prune(self) -> None:
         """Free what is kept for this session alone; not now, if a thread of the person's uses it."""
@@ -309,7 +309,7 @@ class Remote:
         """The kernel's code named what nobody foresaw."""
         for export in list(self._offers.values()):
             self._settle(export, True)  # it asks for more: so it got that
-        names = [n for n in message.names if n in self.shell.user_ns]
+        names = [n for n in message.names if self.may_fetch and n in self.shell.user_ns]
         self.replica.forget(names)  # it asks: so it has them not, whatever we thought
         export = self.replica.export(self.replica.needed(names))
         parcel = self.ship(export)
@@ -332,11 +332,18 @@ class Remote:
 
     # ------------------------------------------------------------ handles
 
+    def meet(self, infos: Sequence[HandleInfo]) -> list[Handle]:
+        """The stand-ins of values that stayed remote, one for each value, in the order of ``infos``. Of a worker that is not trusted
+        they show no HTML: the notebook would render it."""
+        return self.held.meet(infos if self.replica.trust == "code" else [replace(info, html="") for info in infos])
+
     def bind(self, infos: Sequence[HandleInfo], handles: Sequence[Handle]) -> None:
         """Give the names of values that stayed remote their stand-ins."""
-        for info, handle in zip(infos, handles):
+        trust = self.replica.trust
+        pairs = [(i, h) for i, h in zip(infos, handles) if may_bind(i.name, trust) or _is_result(i.name)]
+        for info, handle in pairs:
             self.shell.user_ns[info.name] = handle
-        names = [info.name for info in infos]
+        names = [info.name for info, _ in pairs]
         if names:
             self.replica.adopt(names)
             self.known.update(names)
@@ -362,6 +369,8 @@ class Remote:
                 raise SnapshotRefused(reason=f"the worker has no {shown!r} any more")
             namespace, missing = self.shell.user_ns, object()
             before = namespace.get(name, missing)
+            if name not in reply.snapshot.names:
+                raise SnapshotRefused(reason=f"the worker sent no {name!r}")
             self.take_over(reply.snapshot, buffers)
             value = namespace[name]
             if before is missing:
@@ -378,22 +387,6 @@ class Remote:
         return self.wait(lambda m, b: (m, b) if isinstance(m, Fetched) and m.id == wanted else None)
 
 
-class Fetcher:
-    """What a handle calls, and by which it is known whose it is. ``name``: the key of its value."""
-
-    def __init__(self, remote: Remote, name: str) -> None:
-        self.remote = remote
-        self.name = name
-
-    @property
-    def ended(self) -> bool:
-        return not self.remote.alive
-
-    def __call__(self) -> Any:
-        return self.remote.fetch(self.name)
-
-
-def home_of(handle: Handle) -> Remote | None:
-    """The remote in whose kernel the value of a handle lives."""
-    fetcher = handle._fetch
-    return fetcher.remote if isinstance(fetcher, Fetcher) else None
+def _is_result(name: str) -> bool:
+    """``_12``: what a cell displayed, where it stayed remote."""
+    return name[:1] == "_" and name[1:].isdigit()

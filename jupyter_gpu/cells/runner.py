@@ -92,8 +92,8 @@ class Cell:
         """The exception of the person's code, to be raised."""
         with self.report:
             outcome = self._attempt()
-            if outcome.done.refused is not None and may_go_again(str(outcome.done.refused.fields.get("reason", ""))):
-                self.remote.replica.reset()  # it no longer keeps what we refer to, or a thread changed it: once more, with everything
+            if outcome.done.refused is not None and may_go_again(reason := str(outcome.done.refused.fields.get("reason", ""))):
+                self.remote.replica.recover(reason)  # it no longer keeps what we refer to, or a thread changed it: once more
                 outcome = self._attempt()
             if outcome.done.refused is not None:
                 raise from_record(outcome.done.refused)
@@ -144,6 +144,7 @@ class Cell:
         self.report.sending(export)
         remote.sent_on_demand = 0
         remote.on_demand = {}
+        remote.may_fetch = self.options.sent is None
         imports = imports_of(self.code)
         changed = remote.sources.changed([*imports.all, *export.snapshot.modules, *export.imports])
         self.report.sourced(changed)
@@ -261,11 +262,11 @@ class Cell:
         done, remote = outcome.done, self.remote
         began = perf_counter()
         result = ResultCache(self.shell)
-        infos, handles = done.handles, remote.held.meet(done.handles)
+        infos, handles = done.handles, remote.meet(done.handles)
         if done.snapshot is not None:
             try:
                 stayed = remote.take_what_can(done.snapshot, outcome.buffers)
-                infos, handles = [*infos, *stayed], [*handles, *remote.held.meet(stayed)]
+                infos, handles = [*infos, *stayed], [*handles, *remote.meet(stayed)]
                 self.report.stayed += [info for info in stayed if info.name != f"_{done.execution_count}"]
             except JupyterGpuError as error:
                 self._not_taken(done, error)
@@ -286,7 +287,7 @@ class Cell:
         self.report.warn(str(error))
 
     def _load(self, ref: BufferRef, buffers: Sequence[memoryview]) -> Any:
-        return load_exception(bytes(buffers[ref.inline]), self.shell.user_ns)
+        return load_exception(bytes(buffers[ref.inline]), self.shell.user_ns, self.remote.replica.trust)
 
 
 def _nothing() -> None:

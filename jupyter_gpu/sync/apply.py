@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import pickle
 import signal
 import sys
 import threading
@@ -14,15 +13,14 @@ from typing import Any
 
 from ..wire.errors import JupyterGpuError, SnapshotRefused
 from ..wire.messages import Snapshot
-from . import codecs
+from . import codecs, trust
+from .delta import STALE
 from .inplace import CannotUpdate, Undo, made_of, update
 from .kept import KEPT
-from .loading import Unpickler
 from .objects import KnownObjects, StaleToken, Token
+from .plain.entry import Refused
+from .plain.machine import Machine, loads
 
-#: How ``SnapshotRefused.reason`` begins when the sender should start afresh (``Replica.reset``): a value that it left out, being the
-#: same at both ends, is no longer here.
-STALE = "it refers to objects that are no longer here"
 #: Words of the reason why bytes were refused that are not what their digest says: most likely a thread changed them on their way.
 _TORN = ("arrived damaged", "is not here")
 _NOTHING = object()
@@ -38,12 +36,22 @@ def may_go_again(reason: str) -> bool:
 
 
 class Load:
-    """A snapshot on its way in."""
+    """A snapshot on its way in. ``trust``: what its bytes may become; ``knows``: whether the other end has a name of ours."""
 
-    def __init__(self, namespace: dict[str, Any], objects: KnownObjects, remote: Callable[[str], Any]) -> None:
+    def __init__(
+        self,
+        namespace: dict[str, Any],
+        objects: KnownObjects,
+        remote: Callable[[str], Any],
+        trusted: trust.Trust = "code",
+        knows: Callable[[str], bool] = lambda name: True,
+    ) -> None:
         self.namespace = namespace
         self.objects = objects
         self.remote = remote
+        self.trusted = trusted
+        self.knows = knows
+        self.refused: dict[str, Refused] = {}
         self.journal: list[Undo] = []
         self.values: list[Any] = []
         self.handle_of: Callable[[str], Any] | None = None
@@ -51,21 +59,26 @@ class Load:
         self.memos: list[tuple[int, Any]] = []
         self.skip: dict[int, Any] = {}  #: objects that existed for the pickle only, or have a token of their own
         self.replaced: list[tuple[Any, Any]] = []
+        self._reader: Machine | None = None
 
     def resolve(self, pid: Any) -> Any:
         """The object for a token, with the content that came along taken over."""
+        if self.trusted == "data":
+            trust.check_pid(pid)
         if type(pid) is int:
             return self.objects.get(pid)
         if pid[0] == KEPT:
             return self._handle(pid[1])
         kind, token, content = pid
         if kind.endswith("!"):  # plain content, pickled apart
-            kind, content = kind[:-1], pickle.loads(content)
+            kind, content = kind[:-1], trust.plain(content, self.trusted)
         live = self.objects.find(token)
         if kind == "same":
-            if live is None and (live := self.namespace.get(content)) is None:
+            if live is None and (not self.knows(content) or (live := self.namespace.get(content)) is None):
                 raise StaleToken(content)
             return live
+        if self.trusted == "data":
+            trust.check_update(live, kind, content, self._reader is not None and self._reader.knows(content))
         self.skip[id(content)] = content
         if live is not None:
             try:
@@ -78,8 +91,19 @@ class Load:
     def _handle(self, key: str) -> Any:
         handle = self.handle_of(key) if self.handle_of is not None else None
         if handle is None:
-            raise pickle.UnpicklingError("it holds a value that stayed remote, of which nothing is known here")
+            raise SnapshotRefused(reason="it holds a value that stayed remote, of which nothing is known here")
         return handle
+
+    def check(self, snapshot: Snapshot) -> None:
+        """Names that are not the other end's to bind."""
+        if len(set(snapshot.names)) != len(snapshot.names) or (snapshot.stream is None and snapshot.names):
+            raise SnapshotRefused(reason="its names are not those of its values")
+        for name in snapshot.names:
+            if not trust.may_bind(name, self.trusted):
+                self.refused[name] = Refused(f"the name {name}", "it is the shell's, or Python's own")
+        for name in snapshot.deleted:
+            if not trust.may_bind(name, self.trusted):
+                raise SnapshotRefused(reason=f"it deletes {name}")
 
     def _put(self, token: Token, obj: Any, before: Any) -> Any:
         if before is not None:
@@ -88,29 +112,33 @@ class Load:
         self.skip[id(obj)] = obj
         return obj
 
-    def read(self, stream: bytes | memoryview, buffers: Sequence[memoryview]) -> None:
+    def read(self, names: Sequence[str], stream: bytes | memoryview, buffers: Sequence[memoryview]) -> None:
         codecs.begin_load()
         view = memoryview(stream)
         size = int.from_bytes(view[:4], "little")
-        segments: list[Segment] = pickle.loads(view[4 : 4 + size])
-        start, first = 4 + size, 0
-        for names, count, base, length in segments:
-            unpickler = Unpickler(
-                view[start : start + length],
-                buffers[first : first + count],
-                self.namespace,
-                self.resolve,
-                self.remote,
-                self.journal,
-                self.lazily,
-            )
-            value = unpickler.load()
-            self.values.extend([value] if names == 1 else value)
-            if names == 1 and codecs.is_long_and_flat(value):
-                self.memos.append((base, value))
-            else:
-                self.memos.extend((base + index, obj) for index, obj in unpickler.memo.copy().items())
-            start, first = start + length, first + count
+        start, first, told = 4 + size, 0, 0
+        for count, buffered, base, length in _segments(view[4:start], len(names), len(buffers), len(view) - start):
+            part = view[start : start + length]
+            self._read_part(names[told : told + count], part, buffers[first : first + buffered], base)
+            start, first, told = start + length, first + buffered, told + count
+
+    def _read_part(self, names: Sequence[str], part: memoryview, buffers: Sequence[memoryview], base: int) -> None:
+        reader = trust.unpickler(
+            self.trusted, part, buffers, self.namespace, self.resolve, self.remote, self.journal, self.lazily
+        )  # fmt: skip
+        self._reader = reader if self.trusted == "data" else None
+        try:
+            value = reader.load()
+        except Refused as why:  # the others are looked at all the same, so that all are told at once
+            self.refused[names[min(reader.failing, len(names) - 1) if len(names) > 1 else 0]] = why
+            return
+        if len(names) != 1 and (type(value) is not list or len(value) != len(names)):
+            raise SnapshotRefused(reason=f"it has not the values of {len(names)} names")
+        self.values.extend([value] if len(names) == 1 else value)
+        if len(names) == 1 and codecs.is_long_and_flat(value):
+            self.memos.append((base, value))
+        else:
+            self.memos.extend((base + index, obj) for index, obj in reader.memo.copy().items())
 
     def bind(self, snapshot: Snapshot) -> None:
         for old, new in self.replaced:
@@ -125,11 +153,29 @@ class Load:
             self.journal.pop()()
 
 
+def _segments(head: memoryview, names: int, buffers: int, size: int) -> list[Segment]:
+    """Raises ``SnapshotRefused`` unless they add up to what there is."""
+    found: Any = loads(head)
+    sums = [0, 0, 0]
+    for segment in found if type(found) is list else [None]:
+        if type(segment) is not tuple or len(segment) != 4 or any(type(n) is not int or n < 0 for n in segment) or segment[0] == 0:
+            raise SnapshotRefused(reason="its table of contents is damaged")
+        for i, part in enumerate((segment[0], segment[1], segment[3])):
+            sums[i] += part
+    if sums != [names, buffers, size]:
+        raise SnapshotRefused(reason=f"{sums[0]} values in {sums[2]} bytes are announced, and there are {names} names and {size} bytes")
+    checked: list[Segment] = found
+    return checked
+
+
 def take_over(load: Load, snapshot: Snapshot, stream: bytes | memoryview, buffers: Sequence[memoryview]) -> None:
     """Raises ``SnapshotRefused`` (or what interrupted it) after everything is as it was before."""
     try:
+        load.check(snapshot)
         if snapshot.stream is not None:
-            load.read(stream, buffers)
+            load.read(snapshot.names, stream, buffers)
+        if load.refused:
+            raise trust.untrusted(load.refused)
         with uninterrupted():
             load.bind(snapshot)
         load.journal.clear()
@@ -140,6 +186,10 @@ def take_over(load: Load, snapshot: Snapshot, stream: bytes | memoryview, buffer
             raise SnapshotRefused(reason=f"{STALE} ({error})") from None
         if isinstance(error, JupyterGpuError) or not isinstance(error, Exception):
             raise
+        if isinstance(error, Refused):
+            raise SnapshotRefused(reason=f"{error.what} {error.reason}".rstrip()) from None
+        if isinstance(error, MemoryError):
+            raise SnapshotRefused(reason="there is not enough memory here for it") from None
         # __setstate__ and constructors are the person's, and may raise anything
         raise SnapshotRefused(reason=f"{type(error).__name__}: {error}") from error
 

@@ -1,7 +1,7 @@
 """Where the bytes of big buffers are: what travels inside a message, what apart from it, and what not at all.
 
 A buffer of more than ``INLINE`` bytes is a chunk, named by its digest (xxh3, 128 bits: it tells change within a session; a cache
-that users share must name chunks by BLAKE3). The sender asks for what the peer lacks, and sends only that.
+that users share must name chunks by BLAKE3). Where both ends had an older one, it travels as a delta (``lineage``, ``delta``).
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import xxhash
 from msgspec.structs import replace
 
 from ..wire.codec import BytesLike
 from ..wire.errors import SnapshotRefused
 from ..wire.messages import BufferRef, Snapshot
+from . import delta
+from .copies import Copies
+from .lineage import Ask, Lineage
+from .pieces import digest
+
+__all__ = ["BUDGET", "INLINE", "ChunkStore", "Parcel", "Parts", "digest", "pack", "unpack"]
 
 #: Bytes up to which a buffer travels inside the message that carries its snapshot.
 INLINE = 64 << 10
 #: Bytes of chunks that one end keeps.
 BUDGET = 512 << 20
-
-
-def digest(buffer: BytesLike) -> bytes:
-    """16 bytes that name the content of ``buffer``."""
-    return xxhash.xxh3_128_digest(buffer)
 
 
 class Parts(Protocol):
@@ -54,18 +54,24 @@ class Parcel:
         return sum(map(len, self.inline))
 
 
-def pack(export: Parts, first: int = 0) -> Parcel:
+def pack(export: Parts, first: int = 0, lineage: Lineage | None = None, ask: Ask | None = None) -> Parcel:
     """Split the buffers of an export (``.snapshot``, ``.stream``, ``.buffers``) into inline ones and chunks. ``first``: how many
-    buffers the carrying message has already. Buffers of the same content are one chunk."""
+    buffers the carrying message has already. Buffers of the same content are one chunk. ``lineage``: what the peer had of them
+    before; ``ask``: see ``Lineage.deltas``."""
     inline: list[BytesLike] = []
     chunks: dict[bytes, BytesLike] = {}
+    deltas = {} if lineage is None else lineage.deltas(export.snapshot, export.stream, export.buffers, ask)
 
-    def place(ref: BufferRef, data: BytesLike) -> BufferRef:
+    def carry(ref: BufferRef, data: BytesLike) -> BufferRef:
         if ref.size <= INLINE:
             inline.append(data)
             return replace(ref, inline=first + len(inline) - 1)
         chunks[ref.digest] = data
         return replace(ref, inline=-1)
+
+    def place(ref: BufferRef, data: BytesLike) -> BufferRef:
+        told = deltas.get(ref.digest)
+        return carry(ref, data) if told is None else replace(ref, inline=-1, delta=carry(BufferRef(digest(told), len(told)), told))
 
     snapshot = export.snapshot
     stream = None if snapshot.stream is None else place(snapshot.stream, export.stream)
@@ -73,14 +79,18 @@ def pack(export: Parts, first: int = 0) -> Parcel:
     return Parcel(replace(snapshot, stream=stream, buffers=buffers), inline, chunks)
 
 
-def unpack(snapshot: Snapshot, buffers: Sequence[memoryview], store: ChunkStore) -> tuple[memoryview, list[memoryview]]:
+def unpack(
+    snapshot: Snapshot, buffers: Sequence[memoryview], store: ChunkStore, live: delta.Lookup | None = None
+) -> tuple[memoryview, list[memoryview]]:
     """The pickle stream and its buffers, all of them WRITABLE memory that nobody else uses: what is laid over a buffer may be
-    changed in place. Raises ``SnapshotRefused`` for a chunk that is not there, or bytes that are not what was announced; the store
-    is then as it was."""
+    changed in place. ``live`` finds the bytes that a delta copies from, where the store has no copy of them. Raises
+    ``SnapshotRefused`` for a chunk that is not there, or bytes that are not what was announced; the store is then as it was."""
     refs = [*([] if snapshot.stream is None else [snapshot.stream]), *snapshot.buffers]
-    for ref in refs:
+    carriers = [ref.delta or ref for ref in refs]
+    for ref in carriers:
         _verify(ref, buffers, store)
-    left = Counter(ref.digest for ref in refs if ref.inline < 0)
+    left = Counter(ref.digest for ref in carriers if ref.inline < 0)
+    made = {i: _told(ref, ref.delta, buffers, store, live) for i, ref in enumerate(refs) if ref.delta is not None}
 
     def find(ref: BufferRef) -> memoryview:
         if ref.inline >= 0:
@@ -90,9 +100,22 @@ def unpack(snapshot: Snapshot, buffers: Sequence[memoryview], store: ChunkStore)
         return store.get(ref.digest) if left[ref.digest] else store.take(ref.digest)
 
     with store.pinned(left):
-        found = [find(ref) for ref in refs]
+        found = [made[i] if i in made else find(ref) for i, ref in enumerate(carriers)]
+        for ref in (ref for i, ref in enumerate(carriers) if i in made and ref.inline < 0):
+            store.discard(ref.digest)
     store.settle()
     return (memoryview(b""), found) if snapshot.stream is None else (found[0], found[1:])
+
+
+def _told(ref: BufferRef, told: BufferRef, buffers: Sequence[memoryview], store: ChunkStore, live: delta.Lookup | None) -> memoryview:
+    """The buffer that a delta makes."""
+
+    def lookup(name: bytes) -> memoryview | None:
+        found = store.copies.find(name)
+        return found if found is not None or live is None else live(name)
+
+    stream = buffers[told.inline] if told.inline >= 0 else store.peek(told.digest)
+    return delta.apply(stream, lookup, ref.size, ref.digest)
 
 
 def _verify(ref: BufferRef, buffers: Sequence[memoryview], store: ChunkStore) -> None:
@@ -114,10 +137,11 @@ class ChunkStore:
     What has arrived and waits for its snapshot does not count against the budget: it is not a cache, and a snapshot that is larger
     than the budget must be taken over all the same. Memory that was handed out is never kept: an array laid over a chunk may change
     it. So ``take`` gives the received bytes themselves, without a copy, and forgets them, unless ``keep`` is set: then it gives a
-    copy, as ``get`` always does, and the bytes stay for the next time.
+    copy, as ``get`` always does, and the bytes stay for the next time. ``copies`` are kept of what both ends have agreed on.
     """
 
-    def __init__(self, budget: int = BUDGET, *, keep: bool = False) -> None:
+    def __init__(self, budget: int = BUDGET, *, keep: bool = False, copies: Copies | None = None) -> None:
+        self.copies = Copies() if copies is None else copies
         self.budget = budget
         self.keep = keep
         self.size = 0  #: bytes of all that is here
@@ -162,6 +186,10 @@ class ChunkStore:
         data = self._find(name)
         self.discard(name)
         return memoryview(bytearray(data)) if data.readonly else data
+
+    def peek(self, name: bytes) -> memoryview:
+        """The bytes of a chunk, which stays, and which nobody may change. Raises ``SnapshotRefused`` if it is not here."""
+        return self._find(name)
 
     def size_of(self, name: bytes) -> int:
         """Bytes of a chunk that is here."""

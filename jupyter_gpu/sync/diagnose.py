@@ -15,8 +15,11 @@ from .elsewhere import A_PATH, Environment, is_place
 
 _DEPTH = 40
 _TOLD = 10
+_ATOMS = frozenset({int, float, str, bytes, bool, complex, type(None)})
+_LONGEST = 200  # characters of a key in a path
 _LOOKS = 2000  # pickling attempts; each is small, since it is only made at what failed above
 
+_WHOLE = (threading.Thread, socket.socket)
 _LOCK_TYPES = (type(threading.Lock()), type(threading.RLock()), threading.Condition, threading.Event, threading.Semaphore)
 _REASONS: list[tuple[tuple[type, ...], str]] = [
     (_LOCK_TYPES, "a lock belongs to the threads of one process"),
@@ -29,17 +32,19 @@ _REASONS: list[tuple[tuple[type, ...], str]] = [
 ]
 
 
-def find_culprit(value: Any, name: str, dumps: Callable[[Any], object]) -> CannotTravel:
+def find_culprit(value: Any, name: str, dumps: Callable[[Any], object], error: BaseException | None = None) -> CannotTravel:
     """The innermost part of ``value`` that cannot be pickled, with the path to it as a person would write it.
 
-    ``dumps`` raises for what cannot be pickled. Iterators and generators are never advanced; the search ends after 2,000 attempts
-    or 40 levels, and then names what it reached.
+    ``dumps`` raises for what cannot be pickled; ``error`` is what it raised for ``value``, if that is known. Iterators and generators
+    are never advanced; the search ends after 2,000 attempts or 40 levels, and then names what it reached.
     """
-    error = _attempt(value, dumps)
+    error = error if error is not None else _attempt(value, dumps)
     path, looks, seen = name, 0, {id(value)}
     for _ in range(_DEPTH):
-        if isinstance(error, RecursionError):
-            break  # every part of it is fine, it is the depth
+        if isinstance(value, _WHOLE):
+            break  # what it is made of says less
+        if isinstance(error, (RecursionError, MemoryError)):
+            break  # every part of it is fine, it is the depth or the size
         for step, part in _parts(value):
             if id(part) in seen or looks >= _LOOKS:
                 continue
@@ -58,7 +63,9 @@ def _attempt(value: Any, dumps: Callable[[Any], object]) -> BaseException | None
         return None
     try:
         dumps(value)
-    except Exception as error:  # whatever a __reduce__ of the person's may raise
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a __reduce__ of the person's may raise, SystemExit included
         return error
     return None
 
@@ -66,11 +73,11 @@ def _attempt(value: Any, dumps: Callable[[Any], object]) -> BaseException | None
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     """(how to write it, part) of what a value holds; nothing that runs code of the person's."""
     if isinstance(value, Mapping) and isinstance(value, dict):
-        yield from ((f"[{key!r}]", part) for key, part in list(dict.items(value)))
+        yield from ((f"[{_shown(key)}]", part) for key, part in list(dict.items(value)))
     elif isinstance(value, (list, tuple)):
         yield from ((f"[{i}]", part) for i, part in enumerate(value))
     elif isinstance(value, (set, frozenset)):
-        yield from ((f"{{{part!r}}}", part) for part in list(value))
+        yield from ((f"{{{_shown(part)}}}", part) for part in list(value))
     elif isinstance(value, types.FunctionType):
         cells = zip(value.__code__.co_freevars, value.__closure__ or ())
         yield from ((f".<closure {n}>", c.cell_contents) for n, c in cells if _is_filled(c))
@@ -86,6 +93,14 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
             return
         if isinstance(attributes, dict):
             yield from ((f".{key}", part) for key, part in list(attributes.items()))
+
+
+def _shown(part: Any) -> str:
+    """Its repr if that is Python's own, and short enough to be read: another may do anything."""
+    if type(part) in _ATOMS or (type(part) is tuple and all(type(inner) in _ATOMS for inner in part)):
+        text = repr(part)
+        return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+    return f"<{_type_name(part)}>"
 
 
 def _is_filled(cell: types.CellType) -> bool:
@@ -104,6 +119,8 @@ def _type_name(value: Any) -> str:
 def _reason(value: Any, error: BaseException | None) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply to be pickled"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory here for a pickle of it"
     for types_, reason in _REASONS:
         if isinstance(value, types_):
             return reason

@@ -7,6 +7,8 @@ from typing import Any
 from .inplace import Undo
 from .loading import Unpickler
 from .pickler import Pickler
+from .plain.machine import Machine
+from .trust import Trust
 
 _MOST = 20  #: links of a chain; a longer one is a loop of retries
 
@@ -27,12 +29,13 @@ def dump_exception(error: BaseException, namespace: dict[str, Any] | None = None
         return None
 
 
-def load_exception(data: bytes | memoryview, namespace: dict[str, Any] | None = None) -> BaseException | None:
-    """What ``dump_exception`` took; None if it cannot be rebuilt here. Never raises. Classes that are here stay as they are."""
+def load_exception(data: bytes | memoryview, namespace: dict[str, Any] | None = None, trust: Trust = "code") -> BaseException | None:
+    """What ``dump_exception`` took; None if it cannot be rebuilt here. Never raises. Classes that are here stay as they are. With
+    ``trust="data"`` Python's own exceptions are rebuilt, and no others."""
     scope = {} if namespace is None else namespace
     try:
-        parts, joints = _load(data, scope)
-        errors = [_load_part(part, scope) for part in parts]
+        parts, joints = _load(data, scope, trust)
+        errors = [_load_part(part, scope, trust) for part in parts]
         for error, (cause, context, suppress) in zip(errors, joints):
             if error is not None:
                 error.__context__ = errors[context] if context >= 0 else None
@@ -67,17 +70,19 @@ def _dump(value: Any, namespace: dict[str, Any]) -> bytes | None:
     return pickler.file.getvalue()
 
 
-def _load_part(data: bytes | None, namespace: dict[str, Any]) -> BaseException | None:
+def _load_part(data: bytes | None, namespace: dict[str, Any], trust: Trust) -> BaseException | None:
     if data is None:
         return None
     try:
-        error = _load(data, namespace)
+        error = _load(data, namespace, trust)
     except Exception:
         return None
     return error if isinstance(error, BaseException) else None
 
 
-def _load(data: bytes | memoryview, namespace: dict[str, Any]) -> Any:
+def _load(data: bytes | memoryview, namespace: dict[str, Any], trust: Trust) -> Any:
+    if trust == "data":
+        return Machine(data, ()).load()
     journal: list[Undo] = []
     try:
         return Unpickler(data, (), namespace, _no_token, None, journal).load()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -105,7 +106,8 @@ def probe(
     of values that stay here, and are passed over."""
     stays = bool(kept) and id(value) in (kept or ())
     if type(value) in FLAT and not stays:
-        return Atom(value)
+        with contextlib.suppress(MemoryError):  # what has no room is told of below
+            return Atom(value)
     reduced = {} if reduced is None else reduced
     picklers: list[Pickler] = []
 
@@ -120,10 +122,10 @@ def probe(
 
     try:
         flat = undisturbed(dump)
-    except (KeyboardInterrupt, SystemExit):
+    except KeyboardInterrupt:
         raise
-    except BaseException as error:
-        return Probe(value, picklers[-1], _culprit(value, name, namespace, error, kept))
+    except BaseException as error:  # SystemExit too: a value must not end the process by being looked at
+        return Probe(value, picklers[-1], _culprit(value, name, namespace, error, reduced, kept))
     return Probe(value, picklers[-1], flat=flat)
 
 
@@ -151,9 +153,11 @@ def fingerprint_of(stream: bytes, digests: Sequence[bytes]) -> bytes:
     return xxhash.xxh3_128_digest(xxhash.xxh3_128_digest(stream) + b"".join(digests))
 
 
-def _culprit(value: Any, name: str, namespace: dict[str, Any], error: BaseException, kept: Mapping[int, str] | None) -> CannotTravel:
+def _culprit(
+    value: Any, name: str, namespace: dict[str, Any], error: BaseException, reduced: Reduced, kept: Mapping[int, str] | None
+) -> CannotTravel:
     def dumps(part: Any) -> None:
-        pickler_for(namespace, kept=kept).dump(part)
+        pickler_for(namespace, reduced, kept=kept).dump(part)
 
     if isinstance(error, RuntimeError) and _DISTURBED.search(str(error)):
         return CannotTravel(
@@ -164,4 +168,4 @@ def _culprit(value: Any, name: str, namespace: dict[str, Any], error: BaseExcept
         if isinstance(cause, RecursionError):  # each part of it is fine: no use in looking at them, and costly
             return CannotTravel(name=name, path=name, type=type(value).__name__, reason="it is nested too deeply to be pickled")
         cause = cause.__cause__
-    return find_culprit(value, name, dumps)
+    return find_culprit(value, name, dumps, error)

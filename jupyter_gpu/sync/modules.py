@@ -71,7 +71,7 @@ def missing(modules: Iterable[str]) -> list[str]:
 def is_installed(name: str) -> bool:
     """Whether a top-level module could be imported; it is not."""
     try:
-        return importlib.util.find_spec(name) is not None
+        return importlib.util.find_spec(name.partition(".")[0]) is not None  # of a dotted name it would import the parent
     except (ImportError, ValueError):
         return False
 

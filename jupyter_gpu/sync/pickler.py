@@ -12,6 +12,7 @@ import marshal
 import pickle
 import sys
 from functools import partial
+from itertools import islice
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from .objects import KnownObjects, Token
 
 _UNSEEN = object()
+#: Items that an iterator of a ``__reduce__`` may give, and how many of them are taken at once.
+_MOST_ITEMS = 1 << 26
+_SLICE = 1 << 16
 #: Methods that say how instances are pickled: where one is written in Python, it may have side effects, and runs once per sync.
 _STATE_METHODS = ("__getstate__", "__reduce__", "__reduce_ex__", "__getnewargs__", "__getnewargs_ex__")
 
@@ -120,11 +124,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _reduce_once(self, obj: Any) -> Any:
         if (found := self.reduced.get(id(obj))) is None:
-            reduced = obj.__reduce_ex__(5)
-            if isinstance(reduced, tuple):  # the iterators in it could be used once only
-                reduced = tuple(list(part) if i in (3, 4) and part is not None else part for i, part in enumerate(reduced))
-            found = self.reduced[id(obj)] = (obj, reduced)
+            found = self.reduced[id(obj)] = (obj, _reduced(obj))
         reduced = found[1]
+        if isinstance(reduced, _Failed):
+            raise reduced.error
         if not isinstance(reduced, tuple):
             return reduced
         return tuple(iter(part) if i in (3, 4) and part is not None else part for i, part in enumerate(reduced))
@@ -142,6 +145,36 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 _BY_NAME: frozenset[Any] = frozenset(
     {bound_there, empty_cell, fill_cell, load_code, make_class, make_function, named_module, own_dict, set_class_state}
 )
+
+
+class _Failed:
+    """In the place of what ``__reduce_ex__`` gave: it raised."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _reduced(obj: Any) -> Any:
+    """What ``__reduce_ex__`` gives, whose iterators could be used once only, as lists. A failure is kept too: to ask again would run
+    the person's code twice, and may take as long."""
+    try:
+        reduced = obj.__reduce_ex__(5)
+        if not isinstance(reduced, tuple):
+            return reduced
+        return tuple(_listed(part) if i in (3, 4) and part is not None else part for i, part in enumerate(reduced))
+    except Exception as error:
+        return _Failed(error)
+
+
+def _listed(items: Any) -> list[Any]:
+    """By slices: ``list`` of an endless iterator that is written in C would not even see an interrupt."""
+    iterator, found = iter(items), []
+    while chunk := list(islice(iterator, _SLICE)):
+        found += chunk
+        if len(found) > _MOST_ITEMS:
+            raise pickle.PicklingError(f"its __reduce__ gives more than {_MOST_ITEMS:,} items, and seems not to end")
+    return found
+
 
 #: id -> (the object, so that the id stays true; what its ``__reduce_ex__`` gave)
 Reduced = dict[int, tuple[Any, Any]]

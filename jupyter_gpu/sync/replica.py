@@ -5,6 +5,7 @@ The same class serves both ends, since either may change a value.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,14 +18,18 @@ from ..wire.errors import SnapshotRefused
 from ..wire.messages import CannotTravel, CellNames, Snapshot
 from . import apply as applying
 from . import modules
+from .chunks import ChunkStore
+from .delta import STALE_BYTES
 from .exceptions import dump_exception, load_exception
 from .export import Export, Writer
 from .fingerprint import Probe, fingerprint_of, probe
 from .flat import Flats
 from .handles import Handle
 from .kept import Kept
+from .lineage import Lineage
 from .objects import KnownObjects
 from .pickler import Reduced
+from .trust import Trust
 
 #: Names that IPython keeps for itself: they travel when a cell names them, and are never reported as changed otherwise.
 _OWN = frozenset({"In", "Out", "_", "__", "___", "_i", "_ii", "_iii", "_ih", "_oh", "_dh", "_sh"})
@@ -94,6 +99,7 @@ class Replica:
     And: ``forget(names)``, ``adopt(names)``, ``knows(name)``, ``measure(name)``, ``reset()``, ``prune()``. ``remote_value(name)``
     gives, at the kernel, the object that a handle of the client stands for, by its key (by default what is bound to its name).
     ``kept`` (at the kernel) is what goes to the client as handles; ``handle_of(key)`` (at the client) gives the handle of such a value.
+    ``trust``: what ``apply`` rebuilds; "data" raises ``UntrustedValue`` for what is not plain data.
     """
 
     def __init__(
@@ -101,13 +107,17 @@ class Replica:
         namespace: dict[str, Any],
         side: str,
         remote_value: Callable[[str], Any] | None = None,
+        store: ChunkStore | None = None,
+        trust: Trust = "code",
         kept: Kept | None = None,
         handle_of: Callable[[str], Any] | None = None,
     ) -> None:
+        self.lineage = Lineage(None if store is None else store.copies)  #: the buffers that both ends had last
         self.namespace = namespace
         self.kept = kept or Kept()
         self._handle_of = handle_of
         self.side = side
+        self.trust = trust
         self._peer = "kernel" if side == "client" else "client"
         self._remote = remote_value or self._bound
         self._serial = 0
@@ -166,6 +176,7 @@ class Replica:
     def confirm(self, export: Export) -> None:
         """The other end has it: from now on this is what is known to be there."""
         self._end_sync()
+        self.lineage.agree(self.lineage.keep(export.snapshot, export.stream, export.buffers, verify=True))
         self._baseline.update(export.fingerprints)
         self._roots.update((name, id(self.namespace.get(name))) for name in export.fingerprints)
         self.forget(export.snapshot.deleted)
@@ -187,12 +198,31 @@ class Replica:
         self._roots.clear()
         self._flats.clear()
         self.objects.clear()
+        self.lineage.reset()
+
+    def recover(self, reason: str) -> None:
+        """The other end refused an export, and said that it has no longer what that referred to."""
+        if reason.startswith(STALE_BYTES):
+            self.lineage.reset()  # the objects are known all the same: only bytes have to travel whole
+        else:
+            self.reset()
+
+    def live(self, name: bytes) -> memoryview | None:
+        """The bytes of a buffer that both ends had, if a value here still has them. Nothing holds the value for this: whoever uses
+        the bytes compares the outcome."""
+        for each in self.lineage.names_of(name):
+            if each in self.namespace:
+                found = probe(self.namespace[each], each, self.namespace)
+                if name in found.digests:
+                    return found.buffers[found.digests.index(name)]
+        return None
 
     def forget(self, names: Iterable[str]) -> None:
         """Count these names as unknown to the other end."""
         for name in names:
             self._baseline.pop(name, None)
             self._roots.pop(name, None)
+            self.lineage.forget([name])
 
     def adopt(self, names: Iterable[str]) -> None:
         """Count the present values of these names as what the other end has (handles, and what was kept)."""
@@ -232,20 +262,27 @@ class Replica:
         gone = {n for n, key in known if n in snapshot.names and id(self.namespace.get(n)) != key}
         change = Change(list(snapshot.names), list(snapshot.deleted))
         change.warnings = [f"{n} was bound anew here while the cell ran; the cell's value was taken" for n in sorted(gone)]
+        buffers = list(buffers)
+        agreed = self.lineage.keep(snapshot, stream, buffers)
         with _no_collection():
-            load = applying.Load(self.namespace, self.objects, self._remote)
+            load = applying.Load(self.namespace, self.objects, self._remote, self.trust, self.knows)
             load.lazily = self.side == "client"
             load.handle_of = self._handle_of
-            applying.take_over(load, snapshot, stream, list(buffers))
-            # What is kept has a handle at the client, and no copy that could be told apart by a token.
-            self.objects.learn(self._peer, snapshot.serial, load.memos, {*load.skip, *self.kept.keys})
+            applying.take_over(load, snapshot, stream, buffers)
+            self.forget([*snapshot.names, *snapshot.deleted])
             replaced = load.replaced
+            try:
+                # What is kept has a handle at the client, and no copy that could be told apart by a token.
+                self.objects.learn(self._peer, snapshot.serial, load.memos, {*load.skip, *self.kept.keys})
+            except MemoryError:  # it is taken over all the same; what was not looked at counts as changed, and is sent whole
+                self.objects.clear()
             del load  # what it holds counts as in use
             applying.replace_everywhere(replaced)
             del replaced
-            for name in snapshot.names:
-                self._set_baseline(name)
-            self.forget(snapshot.deleted)
+            self.lineage.agree(agreed)
+            with contextlib.suppress(MemoryError):  # likewise
+                for name in snapshot.names:
+                    self._set_baseline(name)
         self.objects.prune()
         return change
 

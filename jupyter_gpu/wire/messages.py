@@ -258,6 +258,7 @@ class Applied(Message):
     ok: bool = True
     reason: str = ""
     missing: list[str] = []  #: top-level modules that the client lacks: the kernel answers with ``Kept``
+    refused: dict[str, str] = {}  #: variables that the client does not rebuild, and why: likewise
 
 
 class Kept(Message):
@@ -282,11 +283,14 @@ class InputOver(Message):
 
 
 class Offer(Message):
-    """ "Which of these chunks do you lack?" Answered by ``Want``, which says so by position."""
+    """ "Which of these chunks do you lack?" Answered by ``Want``, which says so by position. With a ``base``: which of these
+    pieces does the buffer of that digest not have, if it is cut where its content says so, at multiples of ``step`` bytes?"""
 
     id: int
     digests: list[bytes]
-    sizes: list[int]
+    sizes: list[int] = []
+    base: bytes = b""
+    step: int = 8
 
 
 class Want(Message):

@@ -89,11 +89,13 @@ class ErrorRecord(Record):
 
 class BufferRef(msgspec.Struct, frozen=True, array_like=True):
     """A buffer of a snapshot. ``inline`` is its position among the buffers of the message that carries the
-    snapshot; -1: it is a chunk, known by its digest, that was sent before or that the peer has."""
+    snapshot; -1: it is a chunk, known by its digest, that was sent before or that the peer has. ``delta``: the
+    buffer itself does not travel; that one tells how it is made (``jupyter_gpu.sync.delta``)."""
 
     digest: bytes
     size: int
     inline: int = -1
+    delta: BufferRef | None = None
 
 
 class Snapshot(Record):

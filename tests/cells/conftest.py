@@ -83,7 +83,7 @@ class FakeSession:
         elif isinstance(message, Applied):
             export = self.pending.pop(message.serial)
             (self.replica.confirm if message.ok else self.replica.abandon)(export)
-            if message.missing:
+            if message.missing or message.refused:
                 self.tell(Kept(serial=message.serial, handles=self.kept))
         elif isinstance(message, RunCell):
             self.run(message, views)
@@ -231,9 +231,8 @@ def shell(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     config = Config()
     config.HistoryManager.enabled = False
     found = InteractiveShell.instance(config=config, user_ns={})
-    monkeypatch.setattr(
-        Notebook, "config", lambda self: SimpleNamespace(default_gpu="", idle=0.0, interpreter="", keep_above_bytes=lambda: 256_000_000)
-    )
+    options = {"default_gpu": "", "idle": 0.0, "interpreter": "", "gateway": "", "trust": "", "keep_above_bytes": lambda: 256_000_000}
+    monkeypatch.setattr(Notebook, "config", lambda self: SimpleNamespace(**options))
     found.run_cell("%load_ext jupyter_gpu").raise_error()
     yield found
     found.run_cell("%unload_ext jupyter_gpu")

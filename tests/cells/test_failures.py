@@ -51,6 +51,11 @@ def test_a_name_that_is_no_ordinary_exceptions_here(ename: str) -> None:
     assert type(found).__name__ == (ename or "RemoteError"), "SystemExit above all must not end the local kernel"
 
 
+def test_a_name_that_no_class_can_have() -> None:
+    found = local_exception(error("Bad\0Name", pickled=None), failing)
+    assert isinstance(found, RemoteError) and type(found).__name__ == "BadName" and found.ename == "Bad\0Name"
+
+
 def test_keyboard_interrupt_is_never_loaded() -> None:
     found = local_exception(error("KeyboardInterrupt", ""), lambda ref: pytest.fail("not needed"))
     assert type(found) is KeyboardInterrupt and found.args == ()

@@ -13,9 +13,10 @@ import msgspec
 import pytest
 
 from jupyter_gpu.sync.chunks import ChunkStore, pack, unpack
+from jupyter_gpu.sync.lineage import Question
 from jupyter_gpu.sync.names import analyze
 from jupyter_gpu.sync.replica import Change, Export, Replica
-from jupyter_gpu.wire.messages import CellNames, Snapshot
+from jupyter_gpu.wire.messages import CellNames, Offer, Snapshot
 
 
 class Pair:
@@ -26,16 +27,26 @@ class Pair:
         self.there: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
         self.client = Replica(self.here, "client")
         self.kernel = Replica(self.there, "kernel")
-        self.store = ChunkStore()
+        self.stores = {id(each): ChunkStore(copies=each.lineage.copies) for each in (self.client, self.kernel)}
+        self.travelled = 0  #: bytes of the last snapshot
 
     def local(self, code: str) -> None:
         exec(compile(code, "<here>", "exec", dont_inherit=True), self.here)
 
     def carry(self, export: Export, source: Replica, target: Replica) -> Change:
-        parcel = pack(export)
+        store = self.stores[id(target)]
+
+        def ask(question: Question) -> set[int]:
+            offer = Offer(id=1, digests=question.pieces, base=question.base, step=question.step)
+            self.travelled += 17 * len(question.pieces)
+            return set(target.lacking(offer))
+
+        self.travelled = 0
+        parcel = pack(export, 0, source.lineage, ask)
         for name, data in parcel.chunks.items():
-            self.store.put(name, bytearray(data))
-        stream, buffers = unpack(parcel.snapshot, [memoryview(bytes(b)) for b in parcel.inline], self.store)
+            store.put(name, bytearray(data))
+        self.travelled += parcel.inline_size + sum(map(len, parcel.chunks.values()))
+        stream, buffers = unpack(parcel.snapshot, [memoryview(bytes(b)) for b in parcel.inline], store, target.live)
         change = target.apply(parcel.snapshot, stream, buffers)
         source.confirm(export)
         return change

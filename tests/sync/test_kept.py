@@ -64,7 +64,7 @@ class Ends:
         self.handles: dict[str, Handle] = {}
         self.kept = Kept()
         self.client = Replica(self.here, "client", handle_of=self.handles.get)
-        self.kernel = Replica(self.there, "kernel", lambda key: self.kept.values[key], self.kept)
+        self.kernel = Replica(self.there, "kernel", lambda key: self.kept.values[key], kept=self.kept)
 
     def keep(self, name: str) -> Handle:
         key = self.kept.keep(self.there[name], name)

@@ -68,7 +68,7 @@ class ClientEnd:
         self._receive = receive_payload
         self.namespace: dict[str, Any] = {}
         self.replica = Replica(self.namespace, "client")
-        self.store = ChunkStore()
+        self.store = ChunkStore(copies=self.replica.lineage.copies)
         self.assembler = Assembler()
         self.count = 0
         self.between: list[Envelope] = []  #: what came while no cell ran
@@ -163,7 +163,7 @@ class ClientEnd:
                 answer(message)
         cell = Cell(message, buffers, messages, began)
         if take and message.snapshot is not None:
-            self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store))
+            self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store, self.replica.live))
             self.send(Applied(serial=message.snapshot.serial))
         return cell
 

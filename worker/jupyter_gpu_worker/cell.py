@@ -53,7 +53,7 @@ class CellRunner:
         self.shell = kernel.shell
         self.kept = Kept()  #: what handles of the client stand for
         self.namespace: dict[str, Any] = self.shell.user_ns
-        self.replica = Replica(self.namespace, "kernel", self.remote_value, self.kept)
+        self.replica = Replica(self.namespace, "kernel", self.remote_value, kept=self.kept)
         self.store = ChunkStore()
         self.builtins = FetchingBuiltins(self.fetch)
         self.stubs: frozenset[str] = frozenset()  #: names that the client has, and that may be fetched
@@ -97,9 +97,12 @@ class CellRunner:
                 self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store))
             elif isinstance(message, Applied) and message.serial in self.pending:
                 export, cell = self.pending.pop(message.serial)
-                self._settle(export, message.ok)
-                if cell is not None and message.missing:
-                    self._send_less(cell, export, set(message.missing))
+                if message.missing or message.refused:
+                    self.replica.abandon(export)  # what both ends have, they have
+                    if cell is not None:
+                        self._send_less(cell, export, message)
+                else:
+                    self._settle(export, message.ok)
         except JupyterGpuError as error:  # a snapshot that needs it will be refused for lack of it
             self.kernel.log.error("%s", error)
 
@@ -110,9 +113,9 @@ class CellRunner:
             self.replica.abandon(export)
             self.replica.objects.clear()
 
-    def _send_less(self, cell: RunCell, export: Export, missing: set[str]) -> None:
+    def _send_less(self, cell: RunCell, export: Export, answer: Applied) -> None:
         outgoing = Outgoing(self, cell, self.replica.mark())
-        outgoing.without(export, missing)
+        outgoing.without(export, set(answer.missing), answer.refused)
         self.kernel.tell(KeptBack(serial=export.snapshot.serial, snapshot=outgoing.snapshot, handles=outgoing.handles), outgoing.buffers)
 
     def assign(self, message: AnyMessage) -> None:

@@ -142,11 +142,14 @@ class Outgoing:
         info = describe(value, name, why, key)  # anew, even if the client has a handle: what it shows may have changed
         self.handles.append(structs.replace(info, device=gpu.device_label(info.device)))
 
-    def without(self, export: Export, modules: set[str]) -> None:
-        """Once more for a client that lacks some modules: what needs them stays."""
-        names = [n for n in export.sent if not export.modules[n] & modules]
-        for name in export.sent.keys() - names:
-            why = f"it needs {', '.join(sorted(export.modules[name] & modules))}, which the notebook does not have"
+    def without(self, export: Export, modules: set[str], refused: dict[str, str]) -> None:
+        """Once more for a client that lacks some modules, or does not rebuild some variables: what needs them stays."""
+        names = [n for n in export.sent if not export.modules[n] & modules and n not in refused]
+        for name in sorted(export.sent.keys() - names):
+            if name in refused:
+                why = f"the notebook takes plain data alone, and it is rebuilt by {refused[name]}"
+            else:
+                why = f"it needs {', '.join(sorted(export.modules[name] & modules))}, which the notebook does not have"
             self._keep(self._result_name() if name == "_" else name, why)
         self._send(self.runner.replica.export(names, deleted=export.snapshot.deleted))
 

@@ -13,6 +13,7 @@
     │   ├── ValueCannotTravel       travel.value
     │   ├── ModuleMissing           travel.module
     │   ├── PythonMismatch          travel.python
+    │   ├── UntrustedValue          travel.untrusted
     │   └── SnapshotRefused         travel.snapshot
     ├── GatewayError                the gateway cannot be used
     │   ├── GatewayUnreachable      gateway.unreachable
@@ -50,7 +51,7 @@ from ..messages import ErrorRecord
 from .base import SENTENCE, Field, JupyterGpuError
 from .gateway import GatewayError, GatewayStartFailed, GatewayUnreachable, ProtocolMismatch, TokenFileExposed, TokenRefused
 from .rest import HandleError, InternalError
-from .travel import ModuleMissing, PythonMismatch, SnapshotRefused, TravelError, ValueCannotTravel
+from .travel import ModuleMissing, PythonMismatch, SnapshotRefused, TravelError, UntrustedValue, ValueCannotTravel
 from .usage import BadHardware, BadOptionValue, NoSuchHardware, NoSuchName, UnknownOption, UsageError
 from .wire import FrameGarbled, FrameTooLarge, LinkBroken, SpoolFull, WireError
 from .worker import CellTimeout, DiskFull, SessionLost, SessionNotFound, WorkerDied, WorkerError, WorkerStartFailed
@@ -84,6 +85,7 @@ __all__ = [
     "TokenRefused",
     "TravelError",
     "UnknownOption",
+    "UntrustedValue",
     "UsageError",
     "ValueCannotTravel",
     "WireError",

@@ -87,6 +87,40 @@ class PythonMismatch(TravelError):
 
 
 @dataclass(kw_only=True, eq=False)
+class UntrustedValue(TravelError):
+    """Under ``trust="data"``: ``what`` is the class or function, by its dotted name, that is not plain data. ``others`` are further
+    variables, and ``others_what`` what each of them was refused for."""
+
+    code = "travel.untrusted"
+    variable: str
+    what: str
+    reason: str = ""
+    others: list[str] = dataclasses.field(default_factory=list)
+    others_what: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Variable -> what it was refused for."""
+        return {self.variable: self.what, **dict(zip(self.others, self.others_what))}
+
+    @property
+    def sentence(self) -> str:
+        text = (
+            f"The variable {self.variable!r} was refused, since it is rebuilt by {self.what}, which is not plain data{because(self.reason)}"
+        )
+        if self.others:
+            text += f" So were: {listed([f'{name} ({what})' for name, what in zip(self.others, self.others_what)])}."
+        return text
+
+    @property
+    def hint(self) -> str:
+        return (
+            "Nothing of it was rebuilt here, and .fetch() is refused as well: use it in %%remote cells, or turn it into arrays and plain "
+            'values there. If the gateway is yours, JUPYTER_GPU_TRUST=code (c.JupyterGPU.trust = "code") takes whatever comes.'
+        )
+
+
+@dataclass(kw_only=True, eq=False)
 class SnapshotRefused(TravelError):
     code = "travel.snapshot"
     reason: str

@@ -1,60 +1,43 @@
-"""How values of certain libraries are pickled, where their own way would lose what aliases what.
-
-Each library's part is imported only when a type of that library is met.
-"""
+"""numpy: arrays that show the same memory go on doing so, and long arrays of plain objects go without a memo."""
 
 from __future__ import annotations
 
-import copyreg
 import math
 import pickle
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .flat import LONG, PIECE, is_flat, is_long_and_flat, pickled
+from ..flat import LONG, PIECE, is_flat, pickled
+from .base import Route
 
 if TYPE_CHECKING:
-    from .pickler import Pickler
+    from ..pickler import Pickler
 
-_BY_OBJECT: Any = object.__reduce_ex__
-#: Bytes that the buffers of an Arrow array may have beyond its values.
-_SLACK = 4096
 #: A view brings along an array that nobody named only while that is not much larger than what is seen of it.
 _MUCH = 2
+#: Of functions that pickles call: the package, wherever in it they stand. A name on the wire is there for longer than a file.
+_WIRE = "jupyter_gpu.sync.codecs"
 
-
-__all__ = ["Route", "begin_load", "is_flat", "is_long_and_flat", "is_made_view", "route_of", "views_among"]
-
-#: (pickler, object) -> what ``__reduce_ex__`` gives
-Route = Callable[[Any, Any], Any]
+trusted = frozenset(
+    {
+        "jupyter_gpu.sync.codecs:_view",
+        "jupyter_gpu.sync.codecs:_load_flat",
+        "numpy:ndarray",
+        "numpy:dtype",
+        "numpy._core.numeric:_frombuffer",
+        "numpy._core.multiarray:_reconstruct",
+        "numpy._core.multiarray:scalar",
+    }
+)
 
 
 def route_of(kind: type, pickler: Pickler) -> Route | None:
-    """The reducer for instances of ``kind``; None: the library's own."""
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and kind is numpy.ndarray:
-        pickler.met_arrays = True
-        return _reduce_array
-    blocks = sys.modules.get("pandas._libs.internals")
-    if blocks is not None and issubclass(kind, blocks.Block):
-        return _reduce_block
-    arrow = sys.modules.get("pandas.core.arrays.arrow.array")
-    if arrow is not None and issubclass(kind, arrow.ArrowExtensionArray) and kind.__getstate__ is arrow.ArrowExtensionArray.__getstate__:
-        return _reduce_arrow_column
-    managers = sys.modules.get("pandas.core.internals.managers")
-    if managers is not None and issubclass(kind, managers.SingleBlockManager):
-        return _reduce_single_manager
-    torch = sys.modules.get("torch")
-    if torch is not None and issubclass(kind, getattr(torch, "Tensor", ())):
-        from . import torch_codec
-
-        return torch_codec.reduce_tensor
-    return None
-
-
-# ---------------------------------------------------------------- numpy
+    if kind is not sys.modules["numpy"].ndarray:
+        return None
+    pickler.met_arrays = True
+    return _reduce_array
 
 
 class _Made(threading.local):
@@ -146,36 +129,13 @@ def _load_flat(pieces: list[Any], shape: tuple[int, ...], fortran: bool) -> Any:
 def _view(whole: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Any:
     import numpy as np
 
-    view = np.ndarray(shape, dtype, buffer=whole if whole.flags.c_contiguous else whole.T, offset=offset, strides=strides)
+    return note_view(np.ndarray(shape, dtype, buffer=whole if whole.flags.c_contiguous else whole.T, offset=offset, strides=strides))
+
+
+def note_view(view: Any) -> Any:
+    """Remember an array that the load under way made as a view of another one."""
     _made.views[id(view)] = view
     return view
 
 
-# ---------------------------------------------------------------- pandas
-
-
-def _reduce_block(pickler: Pickler, block: Any) -> Any:
-    """Frames may share a block's memory while nobody writes, and know it from reference counts that a pickle does not have: each
-    must get memory of its own, or a write to one would show in the other."""
-    reduced = block.__reduce__()
-    values = reduced[1][0]
-    own = values[...] if hasattr(values, "__array_interface__") else values[:]
-    inner = own if hasattr(own, "__array_interface__") else getattr(own, "_ndarray", own)
-    pickler.private[id(inner)] = inner
-    return reduced[0], (own, *reduced[1][1:]), *reduced[2:]
-
-
-def _reduce_single_manager(_: Pickler, manager: Any) -> Any:
-    """A series' manager would give its arrays themselves, and not the block that holds them."""
-    return type(manager), (manager.blocks[0], manager.axes[0])
-
-
-def _reduce_arrow_column(_: Pickler, column: Any) -> Any:
-    """Its own way copies all of it, to have it in one chunk, which it most often is already."""
-    chunks = column._pa_array
-    if chunks.num_chunks != 1 or type(column).__reduce_ex__ is not _BY_OBJECT:
-        return column.__reduce_ex__(5)
-    chunk = chunks.chunk(0)
-    if chunk.offset or chunk.get_total_buffer_size() > chunk.nbytes + _SLACK:  # a part of a longer one, which would go along
-        return column.__reduce_ex__(5)
-    return copyreg.__newobj__, (type(column),), {**column.__dict__, "_pa_array": chunk, "_cache": {}}  # type: ignore[attr-defined]
+_view.__module__ = _load_flat.__module__ = _WIRE

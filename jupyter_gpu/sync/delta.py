@@ -1,0 +1,413 @@
+"""A buffer told by what another one holds.
+
+A delta is a byte string: a header that names the buffers it copies from, then operations, which fill the new buffer from its
+beginning to its end. It is verified before anything is allocated, and the result against the digest of the whole.
+
+    header      u8 version | u8 bases | bases x 16 bytes
+    COPY        u8 base | u64 offset | u64 length
+    BYTES       u64 length | the bytes
+    PATCH       u8 base | u64 offset | u64 length | u8 word | u8 gap | u64 count | gaps | words
+                a copy in which some words (1, 2, 4, 8 bytes) have other values; a gap is the number of words left as they are
+                before the next that is not
+    PIECES      u8 base | u8 step | u32 count | count x 16 bytes
+                content-defined pieces of the base, cut by ``step``, by their digests
+
+Insertions are found as in rsync and its kin (A. Tridgell, "Efficient algorithms for sorting and synchronization", 1999), with pieces
+that the content defines, each match made longer at both its ends.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from ..wire.codec import BytesLike
+from ..wire.errors import SnapshotRefused
+from .pieces import STEPS, WIDTH, Known, changed, cut, digest, flat, names_of, step_of
+
+#: How ``SnapshotRefused.reason`` begins when the sender should start afresh: what it left out is not here any more.
+STALE = "it refers to objects that are no longer here"
+#: The same, where only the bytes of a buffer are missing: sending those whole is enough.
+STALE_BYTES = f"{STALE} (the bytes that a change is told by)"
+_VERSION = 1
+_COPY, _BYTES, _PATCH, _PIECES = range(4)
+_RANGE = struct.Struct("<BBQQ")
+_LENGTH = struct.Struct("<BQ")
+_SCATTER = struct.Struct("<BBQ")
+_LISTED = struct.Struct("<BBBI")
+#: Bytes over which scattered edits are counted, to tell where to send the bytes themselves.
+_AREA = 4096
+#: Bases that one delta can name.
+_MOST = 255
+#: Bytes at both ends of two buffers that are compared before all of them are: what has nothing in common costs little.
+_SAMPLE = 4 << 20
+#: A delta must save this share of the bytes.
+_WORTH = 0.1
+
+#: digest of a base -> its bytes, or None
+Lookup = Callable[[bytes], "memoryview | None"]
+
+
+class _Out(list["BytesLike"]):
+    """The operations of a delta. ``base``: the position among the bases of the one that is copied from."""
+
+    base = 0
+
+
+def encode(old: BytesLike, new: BytesLike, base: bytes) -> bytes | None:
+    """A delta from ``old``, whose digest is ``base``, to ``new``. None if it would save little. Needs numpy."""
+    return encode_parts([(flat(new), flat(old), base)])
+
+
+def encode_parts(parts: Sequence[tuple[memoryview, memoryview | None, bytes]]) -> bytes | None:
+    """A delta to a buffer that is made of parts: of each the new bytes, the old ones (None: there are none) and the digest of the
+    old ones. None if it would save little. Needs numpy."""
+    out = _Out()
+    bases: list[bytes] = []
+    for new, old, base in parts:
+        if old is None or len(bases) == _MOST:
+            _bytes(out, new)
+            continue
+        out.base = len(bases)
+        bases.append(base)
+        before = len(out)
+        if old.nbytes != new.nbytes:
+            _moves(out, old, new)
+        elif not _edits(out, old, new):
+            del out[before:]
+            _moves(out, old, new)
+    return _worth([_header(*bases), *out], sum(new.nbytes for new, _, _ in parts))
+
+
+def encode_same_size(old: Known, new: Known, data: BytesLike) -> bytes | None:
+    """A delta between two buffers of one size of which only the digests of their fixed pieces are known, and the new bytes. None if it
+    would save little."""
+    view, out, at = flat(data), _Out([_header(old.digest)]), 0
+    for offset, length in changed(old, new):
+        _copy(out, at, offset - at)
+        _bytes(out, view[offset : offset + length])
+        at = offset + length
+    _copy(out, at, new.size - at)
+    return _worth(out, new.size)
+
+
+def encode_from_pieces(base: bytes, step: int, data: BytesLike, pieces: Sequence[tuple[int, int]], lacking: set[int]) -> bytes | None:
+    """A delta from a buffer that the receiver cut by ``step``: it has all ``pieces`` (offset, length) of ``data`` but those at the
+    positions ``lacking``. None if it would save little."""
+    view, out, run = flat(data), _Out([_header(base)]), 0
+    names = names_of(view, list(pieces))
+    while run < len(pieces):
+        end = run
+        while end < len(pieces) and (end in lacking) == (run in lacking):
+            end += 1
+        if run in lacking:
+            _bytes(out, view[pieces[run][0] : sum(pieces[end - 1])])
+        else:
+            out += [_LISTED.pack(_PIECES, 0, step, end - run), *names[run:end]]
+        run = end
+    return _worth(out, view.nbytes)
+
+
+# ---------------------------------------------------------------- finding what changed
+
+
+def _edits(out: _Out, before: memoryview, after: memoryview) -> bool:
+    """Two buffers of one size, element by element. Whether that is a good way: less than half of them differ."""
+    import numpy as np
+
+    size = after.nbytes
+    wide = size // 8
+    a, b = np.frombuffer(before, np.uint64, wide), np.frombuffer(after, np.uint64, wide)
+    where = np.flatnonzero(a != b)
+    if len(where) > wide // 2:
+        return False
+    word, index = _narrowest(before, after, where)
+    dense = np.bincount(index * word // _AREA, minlength=-(-wide * 8 // _AREA)) * (word + 2) >= _AREA
+    bounds = np.flatnonzero(np.diff(dense.astype(np.int8))) + 1
+    edges = [0, *(bounds * _AREA).tolist(), wide * 8]
+    for start, end in pairwise(edges):
+        if end == start:
+            continue
+        if dense[start // _AREA]:
+            _bytes(out, after[start:end])
+        else:
+            first, last = np.searchsorted(index, [start // word, end // word])
+            _patch(out, start, end - start, word, index[first:last] - start // word, after)
+    if wide * 8 < size:
+        _bytes(out, after[wide * 8 :])
+    return True
+
+
+def _narrowest(before: memoryview, after: memoryview, where: Any) -> tuple[int, Any]:
+    """The width of word by which the edits cost least, and the positions of those that differ. ``where``: words of 8 bytes."""
+    import numpy as np
+
+    wide = np.dtype(np.uint64).itemsize
+    a = np.frombuffer(before, np.uint64, before.nbytes // wide)[where]
+    b = np.frombuffer(after, np.uint64, after.nbytes // wide)[where]
+    best, cost = (8, where), len(where) * (8 + 2)
+    for word, kind in ((4, np.uint32), (2, np.uint16), (1, np.uint8)):
+        differs = a.view(kind) != b.view(kind)
+        count = int(differs.sum())
+        if count * (word + 2) < cost:
+            inner = np.flatnonzero(differs)
+            per = wide // word
+            best, cost = (word, where[inner // per] * per + inner % per), count * (word + 2)
+    return best
+
+
+def _patch(out: _Out, start: int, length: int, word: int, index: Any, after: memoryview) -> None:
+    import numpy as np
+
+    if not len(index):
+        _copy(out, start, length)
+        return
+    gaps = np.diff(index, prepend=-1) - 1
+    gap = next(n for n in (1, 2, 4, 8) if int(gaps.max()) < 1 << (8 * n))
+    values = np.frombuffer(after, f"<u{word}", length // word, start)[index]
+    out += [
+        _RANGE.pack(_PATCH, out.base, start, length),
+        _SCATTER.pack(word, gap, len(index)),
+        gaps.astype(f"<u{gap}").tobytes(),
+        values.tobytes(),
+    ]
+
+
+def _moves(out: _Out, before: memoryview, after: memoryview) -> None:
+    """What was put in, taken out, or moved."""
+    head = _common(before, after)
+    tail = _common(before[head:], after[head:], backwards=True)
+    _copy(out, 0, head)
+    middle = after[head : after.nbytes - tail]
+    rest = before[head : before.nbytes - tail]
+    if middle.nbytes and rest.nbytes and _have_something_in_common(middle, rest, step_of(before.nbytes, after.nbytes)):
+        _matches(out, middle, rest, head, step_of(before.nbytes, after.nbytes))
+    else:
+        _bytes(out, middle)
+    _copy(out, before.nbytes - tail, tail)
+
+
+def _have_something_in_common(a: memoryview, b: memoryview, step: int) -> bool:
+    """Whether cutting all of them is worth its cost: weights after a step of an optimizer are other bytes altogether."""
+    if min(a.nbytes, b.nbytes) < 4 * _SAMPLE:
+        return True
+    for one, other in ((a[:_SAMPLE], b[:_SAMPLE]), (a[-_SAMPLE:], b[-_SAMPLE:])):
+        if not set(names_of(one, cut(one, step))).isdisjoint(names_of(other, cut(other, step))):
+            return True
+    return False
+
+
+def _matches(out: _Out, middle: memoryview, rest: memoryview, first: int, step: int) -> None:
+    """Content-defined pieces of ``middle`` that ``rest`` has (it begins at ``first`` in the base)."""
+    theirs = cut(rest, step)
+    at_of = dict(zip(reversed(names_of(rest, theirs)), (offset for offset, _ in reversed(theirs))))
+    ours = cut(middle, step)
+    done = 0
+    for name, (offset, length) in zip(names_of(middle, ours), ours):
+        source = at_of.get(name)
+        if source is None or offset + length <= done:
+            continue
+        skip = max(0, done - offset)
+        offset, source, length = offset + skip, source + skip, length - skip
+        back = _common(rest[:source], middle[done:offset], backwards=True)
+        offset, source, length = offset - back, source - back, length + back
+        length += _common(rest[source + length :], middle[offset + length :])
+        _bytes(out, middle[done:offset])
+        _copy(out, first + source, length)
+        done = offset + length
+    _bytes(out, middle[done:])
+
+
+def _common(a: memoryview, b: memoryview, backwards: bool = False) -> int:
+    """Bytes that are the same at the beginning (``backwards``: at the end)."""
+    import numpy as np
+
+    size = min(a.nbytes, b.nbytes)
+    x, y = np.frombuffer(a, np.uint8), np.frombuffer(b, np.uint8)
+    if backwards:
+        x, y = x[::-1], y[::-1]
+    done, block = 0, 1 << 12
+    while done < size:
+        end = min(done + block, size)
+        differs = x[done:end] != y[done:end]
+        if differs.any():
+            return done + int(differs.argmax())
+        done, block = end, min(block * 4, 1 << 20)
+    return size
+
+
+# ---------------------------------------------------------------- writing
+
+
+def _header(*bases: bytes) -> bytes:
+    return bytes([_VERSION, len(bases)]) + b"".join(bases)
+
+
+def _copy(out: _Out, offset: int, length: int) -> None:
+    if length:
+        out.append(_RANGE.pack(_COPY, out.base, offset, length))
+
+
+def _bytes(out: _Out, data: memoryview) -> None:
+    if data.nbytes:
+        out += [_LENGTH.pack(_BYTES, data.nbytes), data]
+
+
+def _worth(out: list[BytesLike], size: int) -> bytes | None:
+    total = sum(memoryview(part).nbytes for part in out)
+    return b"".join(out) if total < size * (1 - _WORTH) else None
+
+
+# ---------------------------------------------------------------- applying
+
+
+@dataclass
+class _Op:
+    """``source`` is copied; then ``words`` of the width of ``word`` bytes are put at the positions ``index``."""
+
+    source: memoryview
+    word: int = 0
+    index: Any = None
+    words: Any = None
+
+
+def apply(stream: BytesLike, lookup: Lookup, size: int, wanted: bytes) -> memoryview:
+    """The new buffer: ``size`` bytes of writable memory, whose digest is ``wanted``. Raises ``SnapshotRefused``, with a reason that
+    begins with ``STALE`` if sending the buffer whole helps; nothing is allocated before the stream is known to be sound."""
+    try:
+        plan = _Reader(flat(stream), lookup).plan(size)
+    except (struct.error, IndexError, ValueError, OverflowError) as error:
+        raise SnapshotRefused(reason=f"{STALE_BYTES}: the change arrived damaged ({error})") from None
+    try:
+        made = _empty(size)
+    except MemoryError:
+        raise SnapshotRefused(reason=f"there is no memory for a buffer of {size} bytes") from None
+    at = 0
+    for op in plan:
+        end = at + op.source.nbytes
+        made[at:end] = op.source
+        if op.word:
+            _as_words(made[at:end], op.word)[op.index] = op.words
+        at = end
+    if digest(made) != wanted:
+        raise SnapshotRefused(reason=f"{STALE_BYTES}: the result is not what its digest says")
+    return made
+
+
+def _as_words(view: memoryview, word: int) -> Any:
+    import numpy as np
+
+    return np.frombuffer(view, f"<u{word}", view.nbytes // word)
+
+
+def _empty(size: int) -> memoryview:
+    try:
+        import numpy as np
+    except ImportError:
+        return memoryview(bytearray(size))
+    return np.empty(size, np.uint8).data  # a bytearray would be filled with zeros first
+
+
+class _Reader:
+    """Goes through a stream and trusts nothing in it: raises ``ValueError`` and the like, and ``SnapshotRefused`` for a base that is
+    not here."""
+
+    def __init__(self, stream: memoryview, lookup: Lookup) -> None:
+        self.stream = stream
+        self.lookup = lookup
+        self.at = 0
+        self._bases: dict[bytes, memoryview] = {}
+        self._cuts: dict[tuple[bytes, int], dict[bytes, tuple[int, int]]] = {}
+
+    def plan(self, size: int) -> list[_Op]:
+        head = self._take(2)
+        if head[0] != _VERSION:
+            raise ValueError(f"its version is {head[0]}")
+        names = [bytes(self._take(WIDTH)) for _ in range(head[1])]
+        ops: list[_Op] = []
+        total = 0
+        while self.at < self.stream.nbytes:
+            for op in self._next(names):
+                total += op.source.nbytes
+                if total > size:
+                    raise ValueError("it is longer than announced")
+                ops.append(op)
+        if total != size:
+            raise ValueError("it is shorter than announced")
+        return ops
+
+    def _next(self, names: list[bytes]) -> list[_Op]:
+        kind = self.stream[self.at]
+        if kind == _BYTES:
+            _, length = self._unpack(_LENGTH)
+            return [_Op(self._take(length))]
+        if kind == _COPY:
+            return [_Op(self._range(names))]
+        if kind == _PATCH:
+            return [self._scattered(self._range(names))]
+        if kind == _PIECES:
+            return self._listed(names)
+        raise ValueError(f"there is no operation {kind}")
+
+    def _range(self, names: list[bytes]) -> memoryview:
+        _, base, offset, length = self._unpack(_RANGE)
+        source = self._base(names[base])
+        if offset + length > source.nbytes:
+            raise ValueError("it copies from beyond the end of a buffer")
+        return source[offset : offset + length]
+
+    def _scattered(self, source: memoryview) -> _Op:
+        import numpy as np
+
+        word, gap, count = self._unpack(_SCATTER)
+        if word not in STEPS or gap not in STEPS or count > source.nbytes // word:
+            raise ValueError("edits that cannot be")
+        gaps = np.frombuffer(self._take(count * gap), f"<u{gap}")
+        words = np.frombuffer(self._take(count * word), f"<u{word}")
+        if count and int(gaps.max()) > source.nbytes // word:
+            raise ValueError("an edit beyond the end of its range")
+        index = np.cumsum(gaps.astype(np.int64) + 1) - 1  # no overflow: each is at most the words of a buffer that is here, as is count
+        if count and int(index[-1]) >= source.nbytes // word:
+            raise ValueError("an edit beyond the end of its range")
+        return _Op(source, word, index, words)
+
+    def _listed(self, names: list[bytes]) -> list[_Op]:
+        _, base, step, count = self._unpack(_LISTED)
+        if step not in STEPS:
+            raise ValueError(f"pieces cannot be cut by {step}")
+        listed = self._take(count * WIDTH)
+        source, known = self._base(names[base]), self._cut(names[base], step)
+        ops = []
+        for i in range(count):
+            found = known.get(bytes(listed[i * WIDTH : (i + 1) * WIDTH]))
+            if found is None:
+                raise ValueError("a piece that the buffer does not have")
+            ops.append(_Op(source[found[0] : sum(found)]))
+        return ops
+
+    def _cut(self, name: bytes, step: int) -> dict[bytes, tuple[int, int]]:
+        if (name, step) not in self._cuts:
+            base = self._base(name)
+            pieces = cut(base, step)
+            self._cuts[name, step] = dict(zip(names_of(base, pieces), pieces))
+        return self._cuts[name, step]
+
+    def _base(self, name: bytes) -> memoryview:
+        if name not in self._bases:
+            found = self.lookup(name)
+            if found is None:
+                raise SnapshotRefused(reason=STALE_BYTES)
+            self._bases[name] = flat(found)
+        return self._bases[name]
+
+    def _unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
+        return layout.unpack(self._take(layout.size))
+
+    def _take(self, length: int) -> memoryview:
+        if length > self.stream.nbytes - self.at:
+            raise ValueError("it ends too early")
+        self.at += length
+        return self.stream[self.at - length : self.at]
