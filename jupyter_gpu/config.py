@@ -18,8 +18,8 @@ ENVIRONMENT = {
     "JUPYTER_GPU_TOKEN": "token",
     "JUPYTER_GPU_SIMULATE": "simulate",
     "JUPYTER_GPU_DEFAULT": "default_gpu",
-    "JUPYTER_GPU_KEEP_ABOVE": "keep_above",
     "JUPYTER_GPU_TRUST": "trust",
+    "JUPYTER_GPU_KEEP_ABOVE": "keep_above",
 }
 
 

@@ -106,6 +106,7 @@ class Session:
     def _fail(self, error: BaseException) -> None:
         if self._failure is None:
             self._failure = error
+            self._ring = None  # its memory is free when both ends have let go of it
             self._inbox.put(error)
 
     def _received(self, lane: Lane, payload: memoryview) -> None:

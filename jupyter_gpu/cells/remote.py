@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from ..sync.chunks import ChunkStore, Parcel, pack, unpack
+from ..sync.delta import STALE
 from ..sync.handles import Handle
+from ..sync.lineage import Question
 from ..sync.modules import missing
 from ..sync.replica import Change, Export, Replica
 from ..sync.trust import may_bind
@@ -66,7 +68,7 @@ class Remote:
         self.session: Session | None = None
         self.held = Held(shell.user_ns, partial(Fetcher, self))
         self.replica = Replica(shell.user_ns, "client", handle_of=self.held.of)
-        self.chunks = ChunkStore()
+        self.chunks = ChunkStore(copies=self.replica.lineage.copies)
         self.sources = Sources()
         self.comms = Comms(shell, self._forward)
         self.lock = threading.RLock()
@@ -83,6 +85,7 @@ class Remote:
         self.notes: list[str] = []  #: warnings of what was taken over, not said yet
         self._offers: dict[int, Export] = {}  #: serial -> what a Fetch was answered with
         self._fetches = 0
+        self._asked = 0
         self._busy = threading.Lock()
         self._running = False  #: a cell pumps: what comes for the listener waits for what it has still to handle
         self._after: list[Received] = []
@@ -147,7 +150,7 @@ class Remote:
         elif isinstance(message, Fetch):
             self._answer(message)
         elif isinstance(message, Offer):
-            self.send(Want(id=message.id, positions=self.chunks.missing(message.digests)))
+            self.send(Want(id=message.id, positions=self._lacking(message)))
         elif isinstance(message, Applied) and (export := self._offers.pop(message.serial, None)) is not None:
             self._settle(export, message.ok)
 
@@ -176,7 +179,9 @@ class Remote:
             if isinstance(message, Jupyter):
                 if message.channel == "iopub":
                     self._iopub(Envelope.of(buffers))
-            elif isinstance(message, (Offer, Chunk)):
+            elif isinstance(message, Offer):  # the person's values may be in use: nothing is there
+                self.send(Want(id=message.id, positions=list(range(len(message.digests)))))
+            elif isinstance(message, Chunk):
                 self.handle(message, buffers)
         except Exception:  # one message that cannot be shown must not end the thread that brings all others
             log.exception("a message of the remote kernel between cells")
@@ -237,9 +242,10 @@ class Remote:
 
     # ------------------------------------------------------------ variables
 
-    def ship(self, export: Export, first: int = 0) -> Parcel:
-        """Send the big buffers of an export; the parcel's inline ones go with the message that carries its snapshot."""
-        parcel = pack(export, first)
+    def ship(self, export: Export, first: int = 0, *, whole: bool = False) -> Parcel:
+        """Send the big buffers of an export, or what changed in them; the parcel's inline ones go with the message that carries its
+        snapshot."""
+        parcel = pack(export, first, None if whole else self.replica.lineage, self._lacks)
         done, total = 0, sum(map(len, parcel.chunks.values()))
         for name, data in parcel.chunks.items():
             if self.session is not None:
@@ -252,6 +258,16 @@ class Remote:
         if self.on_progress is not None:
             self.on_progress(before + arrived, total)
 
+    def _lacks(self, question: Question) -> set[int]:
+        """Which pieces the kernel lacks."""
+        self._asked += 1
+        asked = self._asked
+        self.send(Offer(id=asked, digests=question.pieces, base=question.base, step=question.step))
+        return set(self.wait(lambda m, b: m.positions if isinstance(m, Want) and m.id == asked else None))
+
+    def _lacking(self, offer: Offer) -> list[int]:
+        return self.replica.lacking(offer) if offer.base else self.chunks.missing(offer.digests)
+
     def sent(self, export: Export) -> None:
         """The kernel has taken over what was exported."""
         self.replica.confirm(export)
@@ -259,11 +275,23 @@ class Remote:
         self.known.difference_update(export.snapshot.deleted)
 
     def take_over(self, snapshot: Snapshot, buffers: Sequence[memoryview]) -> Change:
-        """Apply what the kernel sent, all of it or nothing, and tell it which."""
+        """Apply what the kernel sent, all of it or nothing, and tell it which. What it left out and is not here any more, it sends
+        again."""
+        try:
+            return self._take(snapshot, buffers)
+        except SnapshotRefused as error:
+            if not error.reason.startswith(STALE):
+                raise
+            kept, buffers = self._kept(snapshot.serial)
+            if kept.snapshot is None:
+                raise
+        return self._take(kept.snapshot, buffers)
+
+    def _take(self, snapshot: Snapshot, buffers: Sequence[memoryview]) -> Change:
         try:
             self.notes += [text for text in self.replica.check(snapshot) if text not in self.said]
             self.said.update(self.notes)
-            change = self.replica.apply(snapshot, *unpack(snapshot, buffers, self.chunks))
+            change = self.replica.apply(snapshot, *unpack(snapshot, buffers, self.chunks, self.replica.live))
         except JupyterGpuError as error:
             lacking = missing(snapshot.modules) if isinstance(error, ModuleMissing) else []
             refused = error.refused if isinstance(error, UntrustedValue) else {}
@@ -279,19 +307,26 @@ class Remote:
         """``take_over``; what needs modules that this end lacks, or is no plain data where nothing else is trusted, stays remote, and
         there are handles for it."""
         handles: list[HandleInfo] = []
+        may_be_stale = True
         while True:
+            serial, names = snapshot.serial, set(snapshot.names)
             try:
-                self.take_over(snapshot, buffers)
+                self._take(snapshot, buffers)
                 return handles
             except (ModuleMissing, UntrustedValue):
-                serial, names = snapshot.serial, set(snapshot.names)
+                fewer = True
+            except SnapshotRefused as error:
+                if not error.reason.startswith(STALE) or not may_be_stale:
+                    raise
+                fewer = may_be_stale = False
             kept, buffers = self._kept(serial)
-            self.held.keep(self.meet(kept.handles))
-            handles += kept.handles
+            shown = self.shown(kept.handles)
+            self.held.keep(self.held.meet(shown))
+            handles += shown
             if kept.snapshot is None:
                 return handles
             snapshot = kept.snapshot
-            if not set(snapshot.names) < names:
+            if fewer and not set(snapshot.names) < names:
                 raise SnapshotRefused(reason="the worker sent again what was refused")
 
     def _kept(self, serial: int) -> tuple[Kept, list[memoryview]]:
@@ -312,7 +347,7 @@ class Remote:
         names = [n for n in message.names if self.may_fetch and n in self.shell.user_ns]
         self.replica.forget(names)  # it asks: so it has them not, whatever we thought
         export = self.replica.export(self.replica.needed(names))
-        parcel = self.ship(export)
+        parcel = self.ship(export, whole=True)  # the cell that waits for it could not have it sent again
         self._offers[export.snapshot.serial] = export
         self.sent_on_demand += sum(export.sent.values())
         self.on_demand.update(export.sent)
@@ -332,18 +367,18 @@ class Remote:
 
     # ------------------------------------------------------------ handles
 
-    def meet(self, infos: Sequence[HandleInfo]) -> list[Handle]:
-        """The stand-ins of values that stayed remote, one for each value, in the order of ``infos``. Of a worker that is not trusted
-        they show no HTML: the notebook would render it."""
-        return self.held.meet(infos if self.replica.trust == "code" else [replace(info, html="") for info in infos])
+    def shown(self, infos: Sequence[HandleInfo]) -> list[HandleInfo]:
+        """What is told of values that stayed remote, as far as this end wants to hear it: no names that are not the worker's to bind, and
+        no HTML that the notebook would render, where nothing but plain data is trusted."""
+        trust = self.replica.trust
+        allowed = [info for info in infos if may_bind(info.name, trust) or _is_result(info.name)]
+        return allowed if trust == "code" else [replace(info, html="") for info in allowed]
 
     def bind(self, infos: Sequence[HandleInfo], handles: Sequence[Handle]) -> None:
         """Give the names of values that stayed remote their stand-ins."""
-        trust = self.replica.trust
-        pairs = [(i, h) for i, h in zip(infos, handles) if may_bind(i.name, trust) or _is_result(i.name)]
-        for info, handle in pairs:
+        for info, handle in zip(infos, handles):
             self.shell.user_ns[info.name] = handle
-        names = [info.name for info, _ in pairs]
+        names = [info.name for info in infos]
         if names:
             self.replica.adopt(names)
             self.known.update(names)

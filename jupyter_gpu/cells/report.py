@@ -170,5 +170,6 @@ class Report:
             parts.append(f"sent {human_bytes(sent)}{there}")
         parts.append(f"ran {human_seconds(done.seconds)}")
         if done.snapshot is not None and done.snapshot.stream is not None:
-            parts.append(f"back {human_bytes(done.snapshot.stream.size + sum(b.size for b in done.snapshot.buffers))}")
+            came = [b.delta or b for b in (done.snapshot.stream, *done.snapshot.buffers)]
+            parts.append(f"back {human_bytes(sum(b.size for b in came))}")
         return " · ".join(parts)

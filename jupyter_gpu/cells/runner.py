@@ -143,6 +143,7 @@ class Cell:
         remote = self.remote
         self.report.sending(export)
         remote.sent_on_demand = 0
+        remote.may_fetch = self.options.sent is None
         remote.on_demand = {}
         remote.may_fetch = self.options.sent is None
         imports = imports_of(self.code)
@@ -262,7 +263,8 @@ class Cell:
         done, remote = outcome.done, self.remote
         began = perf_counter()
         result = ResultCache(self.shell)
-        infos, handles = done.handles, remote.meet(done.handles)
+        infos = remote.shown(done.handles)
+        handles = remote.held.meet(infos)
         if done.snapshot is not None:
             try:
                 stayed = remote.take_what_can(done.snapshot, outcome.buffers)

@@ -88,12 +88,6 @@ class Load:
                 self.replaced.append((live, content))
         return self._put(token, made_of(kind, content), live)
 
-    def _handle(self, key: str) -> Any:
-        handle = self.handle_of(key) if self.handle_of is not None else None
-        if handle is None:
-            raise SnapshotRefused(reason="it holds a value that stayed remote, of which nothing is known here")
-        return handle
-
     def check(self, snapshot: Snapshot) -> None:
         """Names that are not the other end's to bind."""
         if len(set(snapshot.names)) != len(snapshot.names) or (snapshot.stream is None and snapshot.names):
@@ -104,6 +98,12 @@ class Load:
         for name in snapshot.deleted:
             if not trust.may_bind(name, self.trusted):
                 raise SnapshotRefused(reason=f"it deletes {name}")
+
+    def _handle(self, key: str) -> Any:
+        handle = self.handle_of(key) if self.handle_of is not None else None
+        if handle is None:
+            raise SnapshotRefused(reason="it holds a value that stayed remote, of which nothing is known here")
+        return handle
 
     def _put(self, token: Token, obj: Any, before: Any) -> Any:
         if before is not None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from pickle import PickleBuffer
 from typing import Any, Protocol
 
+from ..wire.codec import flat
 from ..wire.errors import SnapshotRefused
 from ..wire.lanes import pages
 from ..wire.messages import Chunk
@@ -22,7 +22,7 @@ PIECE = (1 << 20) - (4 << 10)
 
 def split(digest: bytes, data: Any) -> Iterator[tuple[Chunk, memoryview]]:
     """Messages for a chunk, each with its bytes, which are views of ``data`` (any contiguous buffer)."""
-    view = PickleBuffer(data).raw()
+    view = memoryview(flat(data))
     if len(view) <= PIECE:
         yield Chunk(digest=digest), view
         return

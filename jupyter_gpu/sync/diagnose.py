@@ -14,9 +14,9 @@ from ..wire.messages import CannotTravel
 from .elsewhere import A_PATH, Environment, is_place
 
 _DEPTH = 40
-_TOLD = 10
 _ATOMS = frozenset({int, float, str, bytes, bool, complex, type(None)})
 _LONGEST = 200  # characters of a key in a path
+_TOLD = 10
 _LOOKS = 2000  # pickling attempts; each is small, since it is only made at what failed above
 
 _WHOLE = (threading.Thread, socket.socket)

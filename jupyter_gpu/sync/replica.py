@@ -15,10 +15,9 @@ from types import ModuleType
 from typing import Any
 
 from ..wire.errors import SnapshotRefused
-from ..wire.messages import CannotTravel, CellNames, Snapshot
+from ..wire.messages import CannotTravel, CellNames, Offer, Snapshot
 from . import apply as applying
 from . import modules
-from .chunks import ChunkStore
 from .delta import STALE_BYTES
 from .exceptions import dump_exception, load_exception
 from .export import Export, Writer
@@ -26,7 +25,7 @@ from .fingerprint import Probe, fingerprint_of, probe
 from .flat import Flats
 from .handles import Handle
 from .kept import Kept
-from .lineage import Lineage
+from .lineage import Lineage, lacking
 from .objects import KnownObjects
 from .pickler import Reduced
 from .trust import Trust
@@ -120,12 +119,11 @@ class Replica:
         namespace: dict[str, Any],
         side: str,
         remote_value: Callable[[str], Any] | None = None,
-        store: ChunkStore | None = None,
-        trust: Trust = "code",
         kept: Kept | None = None,
         handle_of: Callable[[str], Any] | None = None,
+        trust: Trust = "code",
     ) -> None:
-        self.lineage = Lineage(None if store is None else store.copies)  #: the buffers that both ends had last
+        self.lineage = Lineage()  #: the buffers that both ends had last
         self.namespace = namespace
         self.kept = kept or Kept()
         self._handle_of = handle_of
@@ -215,10 +213,15 @@ class Replica:
 
     def recover(self, reason: str) -> None:
         """The other end refused an export, and said that it has no longer what that referred to."""
-        if reason.startswith(STALE_BYTES):
+        if STALE_BYTES in reason:
             self.lineage.reset()  # the objects are known all the same: only bytes have to travel whole
         else:
             self.reset()
+
+    def lacking(self, offer: Offer) -> list[int]:
+        """Positions of the pieces that the buffer does not have here which an ``Offer`` with a ``base`` asks about."""
+        old = self.lineage.copies.find(offer.base)
+        return lacking(old if old is not None else self.live(offer.base), offer)
 
     def live(self, name: bytes) -> memoryview | None:
         """The bytes of a buffer that both ends had, if a value here still has them. Nothing holds the value for this: whoever uses

@@ -14,48 +14,55 @@ _SAMPLE = 128 << 10
 #: What compression must win at least: its estimate is one.
 _GAIN = 0.8
 _LEVEL = 1
+_WINDOW = 8 << 20
 #: Seconds for which a measured rate is believed.
 _VALID = 60.0
 #: Bytes of which the rate is told. What is less says more of buffers than of the link.
 _MEASURED = 2 << 20
 
 if sys.version_info >= (3, 14):
-    from compression import zstd
 
     def compress(data: memoryview) -> bytes:
+        from compression import zstd
+
         return zstd.compress(data, _LEVEL)
 
-    def _decompress(data: memoryview, size: int) -> bytes:
-        it = zstd.ZstdDecompressor()
-        found = it.decompress(data, size)
-        if not it.eof or it.unused_data:
-            raise SnapshotRefused(reason="a piece of a chunk is larger than it says")
-        return found
+    def decompress(data: memoryview, size: int) -> memoryview:
+        """Exactly ``size`` bytes, and never more memory than that. Raises ``SnapshotRefused``."""
+        from compression import zstd
 
-    _errors: tuple[type[Exception], ...] = (zstd.ZstdError, ValueError)
+        it = zstd.ZstdDecompressor()
+        try:
+            found = it.decompress(data, size)
+        except (zstd.ZstdError, ValueError, OverflowError) as error:
+            raise _refused(str(error)) from None
+        if not it.eof or it.unused_data or len(found) != size:
+            raise _refused(f"it is not of {size} bytes")
+        return memoryview(found)
 else:
-    import zstandard
 
     def compress(data: memoryview) -> bytes:
+        import zstandard
+
         return zstandard.ZstdCompressor(level=_LEVEL).compress(data)
 
-    def _decompress(data: memoryview, size: int) -> bytes:
-        if zstandard.frame_content_size(data) != size:  # it would be believed, whatever limit is given
-            raise SnapshotRefused(reason="a piece of a chunk is larger than it says")
-        return zstandard.ZstdDecompressor(max_window_size=1 << 23).decompress(data, max_output_size=size, allow_extra_data=False)
+    def decompress(data: memoryview, size: int) -> memoryview:
+        """Exactly ``size`` bytes, and never more memory than that. Raises ``SnapshotRefused``."""
+        import zstandard
 
-    _errors = (zstandard.ZstdError, ValueError)
+        try:
+            if zstandard.frame_content_size(data) != size:  # it would be believed, whatever limit is given
+                raise _refused(f"it is not of {size} bytes")
+            found = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompress(data, max_output_size=size, allow_extra_data=False)
+        except (zstandard.ZstdError, ValueError, OverflowError) as error:
+            raise _refused(str(error)) from None
+        if len(found) != size:
+            raise _refused(f"it is not of {size} bytes")
+        return memoryview(found)
 
 
-def decompress(data: memoryview, size: int) -> memoryview:
-    """Exactly ``size`` bytes, and never more memory than that. Raises ``SnapshotRefused``."""
-    try:
-        found = _decompress(data, size)
-    except _errors as error:
-        raise SnapshotRefused(reason=f"a piece of a chunk cannot be decompressed: {error}") from None
-    if len(found) != size:
-        raise SnapshotRefused(reason=f"a piece of a chunk has {len(found)} bytes and announces {size}")
-    return memoryview(found)
+def _refused(why: str) -> SnapshotRefused:
+    return SnapshotRefused(reason=f"a piece of a chunk cannot be decompressed: {why}")
 
 
 class Meter:

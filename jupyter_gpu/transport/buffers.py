@@ -6,6 +6,11 @@ copying itself.
 
 from __future__ import annotations
 
+import time
+
+#: Seconds.
+IDLE = 5.0
+
 
 class Pool:
     """Gives out writable memory of at most ``size`` bytes; at most ``keep`` pieces are kept for the next time."""
@@ -15,10 +20,12 @@ class Pool:
         self._keep = keep
         self._kept: list[bytearray] = []
         self._next = 0
+        self._taken = 0.0
 
     def take(self, size: int) -> memoryview:
         """``size`` bytes of any content. They are free again when the last view of them is gone. What is small gets memory of its own
         size: who holds it shall not hold much more."""
+        self._taken = time.monotonic()
         if not self.size // 2 <= size <= self.size:
             return memoryview(bytearray(size))
         for _ in self._kept:
@@ -32,9 +39,10 @@ class Pool:
             self._kept[self._next] = made  # whoever holds the other one may hold it for ever
         return memoryview(made)[:size]
 
-    def clear(self) -> None:
-        """Keep nothing of what is free."""
-        self._kept.clear()
+    def tidy(self) -> None:
+        """Called every now and then: what was not needed for a while goes back to the system."""
+        if time.monotonic() - self._taken > IDLE:
+            self._kept.clear()
 
 
 def _is_free(memory: bytearray) -> bool:

@@ -19,7 +19,8 @@ from .address import Address, parse
 from .connection import Connection
 from .envelope import SUBPROTOCOL
 from .plain import open_plain
-from .upgrade import ask, connect_socket
+from .raw import RawConnection
+from .upgrade import ask, connect_socket, within
 
 _SESSION = re.compile(r"/v1/sessions/([^/]+)/")
 
@@ -34,7 +35,7 @@ async def dial(url: str | Address, path: str, token: str, *, timeout: float = 10
     connection: Connection
     try:
         if _is_direct(address):
-            connection = await asyncio.wait_for(_open_raw(address, path, token), timeout)
+            connection = await within(timeout, _open_raw(address, path, token))
         else:
             connection = await open_plain(address, path, token, timeout)
     except (OSError, EOFError, ValueError, asyncio.TimeoutError, WebSocketException) as error:  # ValueError: websockets 14, of a bad answer
@@ -57,7 +58,7 @@ def _is_direct(address: Address) -> bool:
     return not any(proxies.get(kind) for kind in ("ws", "socks", "https", "http", "all"))
 
 
-async def _open_raw(address: Address, path: str, token: str) -> Connection:
+async def _open_raw(address: Address, path: str, token: str) -> RawConnection:
     url = address.at(path)
     uri = parse_uri(url)
     sock = await connect_socket(uri.host, uri.port, address.socket)

@@ -153,6 +153,7 @@ class RawConnection(Connection):
             self._read_on()
 
     def _ping(self) -> None:
+        pool_of(self._loop).tidy()
         silent = self._loop.time() - self._heard
         if silent > WEBSOCKET_OPTIONS["ping_interval"] + WEBSOCKET_OPTIONS["ping_timeout"] and self._reading:
             self._sent = self._sent or Close(1011, "keepalive ping timeout")

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from websockets.client import ClientProtocol
 from websockets.http11 import Request, Response
@@ -26,6 +27,32 @@ _END = b"\r\n\r\n"
 
 #: Before the upgrade: an answer that refuses, or None. ``ServerProtocol.reject`` makes one.
 Admit = Callable[[ServerProtocol, Request], Awaitable[Response | None]]
+
+
+T = TypeVar("T", bound="RawConnection | None")
+
+
+async def within(seconds: float, opening: Coroutine[Any, Any, T]) -> T:
+    """Its result. Raises ``asyncio.TimeoutError``, and what it raises. Unlike ``wait_for`` before Python 3.12, this loses no connection
+    that was opened at the very moment at which time was up."""
+    task = asyncio.ensure_future(opening)
+    try:
+        await asyncio.wait([task], timeout=seconds)
+    except BaseException:
+        task.add_done_callback(_abort)  # nobody will use it
+        raise
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+    if task.cancelled():
+        raise asyncio.TimeoutError
+    return task.result()
+
+
+def _abort(task: asyncio.Task[T]) -> None:
+    if not task.cancelled() and task.exception() is None and (opened := task.result()) is not None:
+        opened.abort()
 
 
 async def connect_socket(host: str, port: int, path: str = "") -> socket.socket:
@@ -110,6 +137,7 @@ async def answer(sock: socket.socket, admit: Admit) -> RawConnection | None:
     """The server's side; None: it was refused, and is closed. Takes ``sock`` over."""
     upgraded = False
     try:
+        prepared(sock)
         loop = asyncio.get_running_loop()
         protocol = ServerProtocol(subprotocols=[SUBPROTOCOL], max_size=None)
         head = bytearray()

@@ -49,15 +49,15 @@ def encode(message: Message, buffers: Sequence[Buffer] = ()) -> list[BytesLike]:
         return [_HEAD.pack(0, len(body)) + body]
     if len(buffers) > MAX_BUFFERS:
         raise FrameTooLarge(size=len(buffers), limit=MAX_BUFFERS)
-    flat = [_flat(buffer) for buffer in buffers]
-    sizes = [len(buffer) for buffer in flat]
+    views = [flat(buffer) for buffer in buffers]
+    sizes = [len(view) for view in views]
     head = struct.pack(f"<II{len(sizes)}Q", len(sizes), len(body), *sizes) + body
     parts: list[BytesLike] = [head]
     at = len(head)
-    for buffer, size in zip(flat, sizes):
+    for view, size in zip(views, sizes):
         if gap := _gap(at, size):
             parts.append(bytes(gap))
-        parts.append(buffer)
+        parts.append(view)
         at += gap + size
     return parts
 
@@ -95,8 +95,12 @@ def size_of(parts: Sequence[BytesLike]) -> int:
     return sum(map(len, parts))
 
 
-def _flat(buffer: Buffer) -> BytesLike:
+def flat(buffer: Buffer) -> BytesLike:
+    """The bytes of any object with the buffer protocol; copied only if they are not contiguous."""
     if isinstance(buffer, bytes):
+        return buffer
+    if isinstance(buffer, memoryview) and buffer.format == "B" and buffer.ndim == 1 and buffer.contiguous:
+        # Not by way of a PickleBuffer: where CPython (3.11) collects one over a memoryview as garbage, it crashes.
         return buffer
     try:
         # Takes any format and any number of dimensions, and Fortran order as well, which memoryview.cast refuses.

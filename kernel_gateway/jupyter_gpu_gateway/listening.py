@@ -18,7 +18,7 @@ from websockets.server import ServerProtocol
 
 from jupyter_gpu.transport.address import Address
 from jupyter_gpu.transport.connection import Connection
-from jupyter_gpu.transport.upgrade import Admit, answer, prepared
+from jupyter_gpu.transport.upgrade import Admit, answer, within
 from jupyter_gpu.wire.errors import BadOptionValue, GatewayStartFailed
 
 _log = logging.getLogger(__name__)
@@ -62,12 +62,13 @@ class Server:
         self._closing = False
         self._open: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._asking: set[asyncio.Task[None]] = set()  # of these, the ones that are not connected yet
         self._accepting = [asyncio.ensure_future(self._accept(sock)) for sock in sockets]
 
     async def close(self) -> None:
         """Returns when all connections and their handlers have ended."""
         self._closing = True
-        for task in self._accepting:
+        for task in (*self._accepting, *self._asking):
             task.cancel()
         await asyncio.wait(self._accepting)
         for sock in self._sockets:
@@ -90,11 +91,18 @@ class Server:
             task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, sock: socket.socket) -> None:
-        try:
-            connection = await asyncio.wait_for(answer(prepared(sock), self._answer), _OPEN)
-        except (OSError, asyncio.TimeoutError):
+        if self._closing:
             sock.close()
             return
+        task = asyncio.current_task()
+        assert task is not None
+        self._asking.add(task)
+        try:
+            connection = await within(_OPEN, answer(sock, self._answer))
+        except (OSError, asyncio.TimeoutError):
+            return
+        finally:
+            self._asking.discard(task)
         if connection is None:
             return
         self._open.add(connection)

@@ -231,8 +231,8 @@ def shell(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     config = Config()
     config.HistoryManager.enabled = False
     found = InteractiveShell.instance(config=config, user_ns={})
-    options = {"default_gpu": "", "idle": 0.0, "interpreter": "", "gateway": "", "trust": "", "keep_above_bytes": lambda: 256_000_000}
-    monkeypatch.setattr(Notebook, "config", lambda self: SimpleNamespace(**options))
+    options = SimpleNamespace(default_gpu="", idle=0.0, interpreter="", gateway="", trust="", keep_above_bytes=lambda: 256_000_000)
+    monkeypatch.setattr(Notebook, "config", lambda self: options)
     found.run_cell("%load_ext jupyter_gpu").raise_error()
     yield found
     found.run_cell("%unload_ext jupyter_gpu")

@@ -55,3 +55,18 @@ def test_nothing_moves_where_displays_cannot_change(monkeypatch: pytest.MonkeyPa
     assert shown._thread is None
     shown.finish([])
     assert not screen.seen
+
+
+def test_news_of_a_phase_do_not_begin_it_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "PATIENCE", 0.01)
+    screen = Screen()
+    shown = Progress(screen)  # type: ignore[arg-type]
+    shown.phase("sending 1.1 GB")
+    since = shown._since
+    assert screen.came.wait(5)
+    shown.goes_on("sending 45 MB of 1.1 GB")
+    assert screen.seen[-1][0].startswith("sending 45 MB of 1.1 GB") and shown._since == since
+    count = len(screen.seen)
+    shown.goes_on("sending 45 MB of 1.1 GB")
+    assert len(screen.seen) == count
+    shown.finish([])

@@ -167,6 +167,9 @@ class Phases:
     def phase(self, text: str) -> None:
         self.phases.append(text)
 
+    def goes_on(self, text: str) -> None:
+        self.phases.append(text)
+
     def stop(self) -> None:
         self.stopped += 1
 
@@ -226,3 +229,13 @@ def test_quiet_shows_no_phases(sink: Sink, made: list[Phases]) -> None:
         report.sending(Export(snapshot=Snapshot(serial=1), sent={"x": 50 * MB}))
         report.running(Parcel(snapshot=Snapshot(serial=1), inline=[], chunks={}))
     assert made == []
+
+
+def test_how_far_the_sending_is(sink: Sink, made: list[Phases]) -> None:
+    with make() as report:
+        report.moved(1, 2)
+        report.opening(remote())
+        report.sending(Export(snapshot=Snapshot(serial=1), sent={"x": 1_100 * MB}))
+        report.moved(45 * MB, 1_100 * MB)
+        report.running(Parcel(Snapshot(serial=1)))
+    assert made[0].phases == ["sending 1.1 GB", "sending 45 MB of 1.1 GB", "running"]

@@ -67,6 +67,25 @@ def test_big_buffers_go_as_chunks(run: Run, shell: Any, gateway: Any) -> None:
     shell.user_ns["other"][0] = 1
 
 
+def test_the_display_hears_how_far_all_of_the_chunks_are(run: Run, gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr("jupyter_gpu.cells.report.Report.moved", lambda self, done, total: told.append((done, total)))
+    run("import numpy as np; a = np.zeros(20_000); b = np.ones(30_000)")
+    run("%%remote gpu=H100\npass")
+    session = gateway.opened[0]
+    send = session.send
+
+    def slow(message: Any, buffers: Any = ()) -> None:
+        if isinstance(message, Chunk):
+            session.on_progress(50_000)
+        send(message, buffers)
+
+    monkeypatch.setattr(session, "send", slow)
+    run("%%remote gpu=H100\na, b").raise_error()
+    (first, second), total = [done for done, _ in told], {of for _, of in told}
+    assert total == {400_000} and first == 50_000 and second in (210_000, 290_000)
+
+
 def test_deleted_names_follow_both_ways(run: Run, shell: Any, gateway: Any) -> None:
     run("x = [1]; y = [2]")
     run("%%remote gpu=H100\nx, y")

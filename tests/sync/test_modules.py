@@ -14,12 +14,14 @@ from jupyter_gpu.wire.errors import ModuleMissing
 
 
 @pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
+def restored(tmp_path: Path) -> Iterator[None]:
     """What these tests import and put on the path is gone after them."""
     before, path = set(sys.modules), list(sys.path)
     yield
     for name in set(sys.modules) - before:
-        del sys.modules[name]
+        where = [getattr(sys.modules[name], "__file__", None) or "", *map(str, getattr(sys.modules[name], "__path__", ()))]
+        if any(str(tmp_path) in place for place in where):  # a library could not be loaded a second time
+            del sys.modules[name]
     sys.path[:] = path
 
 

@@ -35,7 +35,9 @@ def place(tmp_path: Path) -> Iterator[Place]:
     folder.mkdir()
     yield Place(folder)
     for name in set(sys.modules) - before:
-        del sys.modules[name]
+        where = [getattr(sys.modules[name], "__file__", None) or "", *map(str, getattr(sys.modules[name], "__path__", ()))]
+        if any(str(tmp_path) in each for each in where):  # a library could not be loaded a second time
+            del sys.modules[name]
     sys.path[:], sys.dont_write_bytecode = path, writes
 
 

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import time
+
+import pytest
+
+from jupyter_gpu.transport import buffers
 from jupyter_gpu.transport.buffers import Pool
 
 
@@ -30,5 +35,14 @@ def test_what_is_larger_or_much_smaller_has_memory_of_its_own() -> None:
     for size in (0, 1, 49, 101, 1000):
         view = pool.take(size)
         assert isinstance(view.obj, bytearray) and len(view.obj) == size
-    pool.clear()
-    assert pool.take(100).nbytes == 100
+
+
+def test_what_was_not_needed_for_a_while_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(100, 2)
+    memory = pool.take(100).obj
+    pool.tidy()
+    assert pool.take(100).obj is memory
+    later = time.monotonic() + buffers.IDLE + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    pool.tidy()
+    assert pool.take(100).obj is not memory

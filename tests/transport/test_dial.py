@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator
 from http import HTTPStatus
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 from misbehaving_relay import TOKEN, answer, relaying
 
-from jupyter_gpu.transport.dial import dial
+from jupyter_gpu.transport.dial import CARRIER, dial
 from jupyter_gpu.transport.envelope import SUBPROTOCOL
+from jupyter_gpu.transport.plain import PlainConnection
 from jupyter_gpu.transport.raw import RawConnection
 from jupyter_gpu.wire.errors import (
     BadOptionValue,
@@ -26,11 +28,18 @@ from jupyter_gpu.wire.errors import (
 pytestmark = pytest.mark.timeout(20)
 
 
+@pytest.fixture(autouse=True, params=["", "websockets"], ids=["raw", "websockets"])
+def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv(CARRIER, request.param)
+    return str(request.param)
+
+
 def test_a_connection() -> None:
     async def main() -> None:
         async with relaying() as relay:
             connection = await dial(relay.url, "/v1/rpc", TOKEN)
             assert connection.subprotocol == SUBPROTOCOL
+            assert isinstance(connection, PlainConnection if os.environ[CARRIER] else RawConnection)
             sock = connection.sock if isinstance(connection, RawConnection) else connection.inner.transport.get_extra_info("socket")  # type: ignore[attr-defined]
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             assert relay.requests[0].path == "/v1/rpc"

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pickle
 import struct
+import subprocess
+import sys
 from array import array
 from typing import Any
 
@@ -165,3 +167,20 @@ def test_the_beginning_of_something_else() -> None:
     with pytest.raises(FrameGarbled):
         codec.peek(garbled, len(garbled))
     assert codec.peek(struct.pack("<IIQ", 1, 2**32 - 1, 2**64 - 1), 2**63) is None
+
+
+def test_garbage_with_views_of_views_does_not_crash_the_process() -> None:
+    """CPython's collector breaks a memoryview of which a PickleBuffer holds the memory."""
+    code = """if True:
+        import gc
+        from jupyter_gpu.wire import codec
+        from jupyter_gpu.wire.messages import Done
+        for n in range(50):
+            view = memoryview(bytearray(100_000))[n:]
+            cycle = []
+            cycle.append((cycle, codec.encode(Done(id=1), [view])))
+            del cycle, view
+            gc.collect()
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

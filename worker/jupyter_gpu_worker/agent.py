@@ -11,12 +11,12 @@ import socket
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from jupyter_gpu.transport.buffers import Pool
 from jupyter_gpu.transport.connection import Connection
 from jupyter_gpu.transport.dial import dial
 from jupyter_gpu.transport.driver import LinkDriver
 from jupyter_gpu.transport.envelope import notice
 from jupyter_gpu.transport.outbox import Outbox
+from jupyter_gpu.transport.raw import pool_of
 from jupyter_gpu.wire.codec import BytesLike, decode, encode, size_of
 from jupyter_gpu.wire.errors import JupyterGpuError, WorkerDied
 from jupyter_gpu.wire.link import Lane, Link
@@ -44,8 +44,6 @@ _log = logging.getLogger(__name__)
 _FULL = 4 << 20
 #: In place of a run_id: whichever cell begins next.
 _NEXT = "*"
-#: Bytes of the largest payload whose memory is kept for the next one, and how many such pieces are kept.
-_LARGEST, _KEEP = 1 << 20, 24
 #: Reads from the kernel in a row before the gateway has its turn.
 _READS = 4
 #: Seconds within which what a dead kernel said last is read; a child of its may hold its pipe open for ever.
@@ -59,7 +57,7 @@ class KernelPort:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self._parser = FrameParser(pool=Pool(_LARGEST, _KEEP))
+        self._parser = FrameParser(pool=pool_of(asyncio.get_running_loop()))
         self._sock: socket.socket | None = None
         self._out: Outbox
         self._reading = False

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_gpu.sync.chunks import INLINE, ChunkStore, digest, pack, unpack
+from jupyter_gpu.sync.delta import STALE
 from jupyter_gpu.sync.exceptions import dump_exception
 from jupyter_gpu.sync.kept import Kept
+from jupyter_gpu.sync.lineage import Question
 from jupyter_gpu.sync.modules import check_imports, missing
 from jupyter_gpu.sync.reloading import install
 from jupyter_gpu.sync.replica import Export, Mark, Replica
@@ -53,13 +55,14 @@ class CellRunner:
         self.shell = kernel.shell
         self.kept = Kept()  #: what handles of the client stand for
         self.namespace: dict[str, Any] = self.shell.user_ns
-        self.replica = Replica(self.namespace, "kernel", self.remote_value, kept=self.kept)
-        self.store = ChunkStore()
+        self.replica = Replica(self.namespace, "kernel", self.remote_value, self.kept)
+        self.store = ChunkStore(copies=self.replica.lineage.copies)
         self.builtins = FetchingBuiltins(self.fetch)
         self.stubs: frozenset[str] = frozenset()  #: names that the client has, and that may be fetched
         self.shelf = Shelf(self.namespace, [])
         self.pending: dict[int, tuple[Export, RunCell | None]] = {}  #: serial -> what the client has not answered to, of which cell
         self.fetches = 0
+        self.asked = 0
         self.imports: dict[str, str] = {}  #: module that cells import, and that is here -> version at the client
         self.said: set[str] = set()  #: about modules, and what means nothing elsewhere; once in a session is enough
         kernel.shell_stream.on_reply = self._reply
@@ -83,7 +86,8 @@ class CellRunner:
         elif isinstance(message, Fetch):
             self.give(message)
         elif isinstance(message, Offer):
-            self.kernel.tell(Want(id=message.id, positions=self.store.missing(message.digests)))
+            lacking = self.replica.lacking(message) if message.base else self.store.missing(message.digests)
+            self.kernel.tell(Want(id=message.id, positions=lacking))
         else:
             self.note(message, buffers)
 
@@ -94,15 +98,20 @@ class CellRunner:
                 self.store.put(message.digest, buffers[0])
             elif isinstance(message, Fetched) and message.snapshot is not None:
                 # The cell was interrupted while it waited for this; the client counts it as sent.
-                self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store))
+                self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store, self.replica.live))
             elif isinstance(message, Applied) and message.serial in self.pending:
                 export, cell = self.pending.pop(message.serial)
+                if STALE in message.reason:
+                    self._send_again(cell, export, message.reason)
+                    return
                 if message.missing or message.refused:
                     self.replica.abandon(export)  # what both ends have, they have
                     if cell is not None:
                         self._send_less(cell, export, message)
                 else:
                     self._settle(export, message.ok)
+                if cell is None:
+                    self.replica.lineage.forget(export.sent)  # the client has it as a copy without a name
         except JupyterGpuError as error:  # a snapshot that needs it will be refused for lack of it
             self.kernel.log.error("%s", error)
 
@@ -112,6 +121,23 @@ class CellRunner:
         else:
             self.replica.abandon(export)
             self.replica.objects.clear()
+
+    def _send_again(self, cell: RunCell | None, export: Export, reason: str) -> None:
+        """The client has no longer what this referred to: the same names, and nothing left out."""
+        self.replica.abandon(export)
+        self.replica.recover(reason)
+        outgoing = None if cell is None else Outgoing(self, cell, self.replica.mark())
+        if outgoing is not None:
+            outgoing.again(export)
+        snapshot, buffers = (None, []) if outgoing is None else (outgoing.snapshot, outgoing.buffers)
+        self.kernel.tell(KeptBack(serial=export.snapshot.serial, snapshot=snapshot), buffers)
+
+    def ask(self, question: Question) -> set[int]:
+        """Which pieces the client lacks. Blocks until it has answered."""
+        self.asked += 1
+        wanted = self.asked
+        self.kernel.tell(Offer(id=wanted, digests=question.pieces, base=question.base, step=question.step))
+        return set(self.kernel.wait_for(lambda m, b: m.positions if isinstance(m, Want) and m.id == wanted else None))
 
     def _send_less(self, cell: RunCell, export: Export, answer: Applied) -> None:
         outgoing = Outgoing(self, cell, self.replica.mark())
@@ -156,7 +182,7 @@ class CellRunner:
             self.kept.release(message.terms.released)
             warnings = self._modules(message, buffers)
             if message.snapshot is not None:
-                self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store))
+                self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store, self.replica.live))
         except JupyterGpuError as error:
             self.kernel.tell(
                 CellDone(run_id=message.run_id, status="refused", execution_count=message.execution_count, refused=error.to_record())
@@ -321,7 +347,7 @@ class CellRunner:
         with self.kernel.pipe.critical:  # an interrupt must not leave half of it
             for each in message.snapshot.names:
                 self.shelf.drop(each)
-            self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store))
+            self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store, self.replica.live))
         return self.namespace[name]
 
     def give(self, message: Fetch) -> None:

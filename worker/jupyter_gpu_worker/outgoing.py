@@ -59,7 +59,7 @@ class Outgoing:
     def _send(self, export: Export) -> None:
         if not export.sent and not export.snapshot.deleted:
             return
-        parcel = pack(export, first=len(self.buffers))
+        parcel = pack(export, len(self.buffers), self.runner.replica.lineage, self.runner.ask)
         for name, data in parcel.chunks.items():
             self.runner.kernel.tell(Chunk(digest=name), [data])
         self.snapshot = parcel.snapshot
@@ -152,6 +152,11 @@ class Outgoing:
                 why = f"it needs {', '.join(sorted(export.modules[name] & modules))}, which the notebook does not have"
             self._keep(self._result_name() if name == "_" else name, why)
         self._send(self.runner.replica.export(names, deleted=export.snapshot.deleted))
+
+    def again(self, export: Export) -> None:
+        """The same names once more, whatever the client has of them."""
+        names = [n for n in export.sent if n in self.runner.namespace]
+        self._send(self.runner.replica.export(names, only_changed=False, deleted=export.snapshot.deleted))
 
     def _keep_stuck(self, export: Export) -> None:
         self.stuck = [s for s in export.stuck if s.name != "_"]
