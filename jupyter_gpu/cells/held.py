@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from ..sync.handles import Handle
 from ..wire.messages import HandleInfo
+
+if TYPE_CHECKING:
+    from .remote import Remote
 
 
 class Held:
@@ -61,3 +64,24 @@ class Held:
         """The cell is over, and the kernel has let go of ``released``."""
         self._running = []
         self._keys.difference_update(released)
+
+
+class Fetcher:
+    """What a handle calls, and by which it is known whose it is. ``name``: the key of its value."""
+
+    def __init__(self, remote: Remote, name: str) -> None:
+        self.remote = remote
+        self.name = name
+
+    @property
+    def ended(self) -> bool:
+        return not self.remote.alive
+
+    def __call__(self) -> Any:
+        return self.remote.fetch(self.name)
+
+
+def home_of(handle: Handle) -> Remote | None:
+    """The remote in whose kernel the value of a handle lives."""
+    fetcher = handle._fetch
+    return fetcher.remote if isinstance(fetcher, Fetcher) else None

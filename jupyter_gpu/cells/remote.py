@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -30,7 +30,6 @@ from ..wire.messages import (
     Kept,
     Message,
     Offer,
-    SessionInfo,
     SessionState,
     Snapshot,
     Want,
@@ -39,36 +38,22 @@ from ..wire.messages import (
 from . import stdin
 from .comms import KINDS, Comms
 from .envelope import Envelope
+from .held import Fetcher as Fetcher
 from .held import Held
+from .held import home_of as home_of
 from .interrupts import Interrupts
 from .outputs import Publisher
 from .progress import Progress
+from .session import Received, Session
 from .sinks import sink_of
 from .sources import Sources
 from .tables import human_bytes
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-Received = tuple[AnyMessage, list[memoryview]]
 #: Seconds. A press of the stop button in the moment in which a wait begins may not end it, and is seen when the wait is over.
 _LOOK = 0.25
 _OVER = (SessionState.LOST, SessionState.ENDED)
-
-
-class Session(Protocol):
-    """What of ``jupyter_gpu.client.Session`` is used here."""
-
-    listener: Callable[[AnyMessage, list[memoryview]], None] | None
-    on_input_over: Callable[[str], None] | None
-    on_progress: Callable[[int], None] | None
-
-    @property
-    def info(self) -> SessionInfo: ...
-    def send(self, message: Message, buffers: Sequence[Any] = ()) -> None: ...
-    def receive(self, timeout: float | None = None) -> Received | None: ...
-    def interrupt(self) -> None: ...
-    def kill(self) -> None: ...
-    def close(self) -> None: ...
 
 
 class Remote:
@@ -435,27 +420,6 @@ class Remote:
         wanted = self._fetches
         self.send(Fetch(id=wanted, names=[name]))
         return self.wait(lambda m, b: (m, b) if isinstance(m, Fetched) and m.id == wanted else None)
-
-
-class Fetcher:
-    """What a handle calls, and by which it is known whose it is. ``name``: the key of its value."""
-
-    def __init__(self, remote: Remote, name: str) -> None:
-        self.remote = remote
-        self.name = name
-
-    @property
-    def ended(self) -> bool:
-        return not self.remote.alive
-
-    def __call__(self) -> Any:
-        return self.remote.fetch(self.name)
-
-
-def home_of(handle: Handle) -> Remote | None:
-    """The remote in whose kernel the value of a handle lives."""
-    fetcher = handle._fetch
-    return fetcher.remote if isinstance(fetcher, Fetcher) else None
 
 
 def _is_result(name: str) -> bool:

@@ -114,7 +114,7 @@ class Report:
         if self._progress is not None:
             self._progress.phase("running")
             self._progress.stop()
-        self.sent = parcel.inline_size + sum(map(len, parcel.chunks.values()))
+        self.sent = parcel.inline_size + sum(map(len, parcel.chunks.values())) + sum(self.sources.values())
 
     # ------------------------------------------------------------ the end
 

@@ -27,14 +27,14 @@ class Kept:
         self.values: dict[str, Any] = {}
         self.keys: dict[int, str] = {}
         self.names: dict[str, str] = {}
-        self._prefix = secrets.token_hex(4)
+        self._prefix = f"kept_{secrets.token_hex(4)}"  # keys are valid names: a value travels under its key when it is fetched
         self._count = count(1)
 
     def keep(self, value: Any, name: str) -> str:
         """The key of a value that stays, under ``name`` too."""
         key = self.keys.get(id(value)) or self.names.get(name, "")
         if key not in self.values or self.values[key] is not value:
-            key = f"{self._prefix}-{next(self._count)}"
+            key = f"{self._prefix}_{next(self._count)}"
             self.values[key] = value
             if not isinstance(value, _SHARED) or value.__sizeof__() > _LARGE:
                 self.keys[id(value)] = key

@@ -7,9 +7,10 @@ import pytest
 
 from jupyter_gpu.cells import report as module
 from jupyter_gpu.cells.report import Report
+from jupyter_gpu.cells.sources import Changed
 from jupyter_gpu.sync.chunks import Parcel
 from jupyter_gpu.sync.export import Export
-from jupyter_gpu.wire.messages import BufferRef, CannotTravel, CellDone, SessionInfo, SessionState, Snapshot
+from jupyter_gpu.wire.messages import BufferRef, CannotTravel, CellDone, HandleInfo, SessionInfo, SessionState, Snapshot
 
 MB = 1_000_000
 
@@ -76,6 +77,48 @@ def test_all_of_it(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
         report.running(parcel)
         report.done(done(snapshot=Snapshot(serial=2, stream=BufferRef(b"", 4_000), buffers=buffers)), remote(on_demand=200_000))
     assert lines(sink) == ["H100 · started 3.2 s · sent 3.2 MB (1.1 GB already there) · ran 2.1 s · back 24 KB"]
+
+
+def test_files_that_go_along_count(sink: Sink) -> None:
+    with make() as report:
+        report.opening(remote())
+        report.sourced(Changed({"helper.py": bytes(5000)}, [], ["a note"]))
+        report.running(Parcel(snapshot=Snapshot(serial=1), inline=[bytes(1000)], chunks={}))
+        report.done(done(), remote())
+    assert lines(sink) == ["H100 · sent 6 KB · ran 2.1 s"] and sink.streams == [("stderr", "jupyter-gpu: a note\n")]
+
+
+def test_what_stays_and_why(sink: Sink) -> None:
+    handles = [
+        HandleInfo(name="w", type="T", text="", why="stays on cuda:0"),
+        HandleInfo(name="big", type="T", text="", why="1.2 GB, more than keep_above=256 MB; `.fetch()` brings it"),
+        HandleInfo(name="asked", type="T", text="", why="keep="),
+        HandleInfo(name="known", type="T", text=""),
+        HandleInfo(name="_1", type="T", text="", why="a displayed value of 9 MB"),
+    ]
+    with make() as report:
+        report.opening(remote())
+        report.done(done(handles=handles), remote())
+    assert lines(sink)[1:] == [
+        "w stays on cuda:0; `.fetch()` brings a copy",
+        "big stays remote: 1.2 GB, more than keep_above=256 MB; `.fetch()` brings it",
+    ]
+
+
+def test_a_worker_of_another_machine_has_files_of_its_own(sink: Sink) -> None:
+    export = Export(snapshot=Snapshot(serial=1), places=["p is a path of this machine", "q is a path of this machine"])
+    there = remote()
+    for _ in range(2):
+        with Report(SimpleNamespace(shell=None, shares_files=lambda: False), False) as report:
+            report.opening(there)
+            report.opened(there, created=True)
+            report.exported(export, there)
+            report.done(done(), there)
+            assert report.warnings == export.places
+    assert [text for _, text in sink.streams] == [
+        "jupyter-gpu: p is a path of this machine (and 1 more, see `%remote last`): the worker looks for it in its own files\n"
+    ]
+    assert lines(sink)[1].startswith("The worker's files, working directory and environment are its own")
 
 
 def test_a_session_that_was_there_was_not_started(sink: Sink) -> None:

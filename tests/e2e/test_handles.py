@@ -139,3 +139,13 @@ def test_tensors_of_a_device(fresh: Notebook, tmp_path: Path) -> None:
     assert "w stays on meta" in said and "layer stays on meta" in said and "ws stays on meta" in said
     assert fresh.value("(w.device, w.dtype, w.shape, type(x).__name__)") == "('meta', 'torch.float32', (3,), 'Tensor')"
     assert fresh.ok(R + "print(ws[0] is w, layer(torch.zeros(1, 2, device='meta')).shape)").text() == "True torch.Size([1, 2])\n"
+
+
+def test_a_handle_is_fetched_where_only_data_is_trusted(place: dict[str, str], tmp_path: Path) -> None:
+    book = Notebook(place | {"JUPYTER_GPU_KEEP_ABOVE": "1MB", "JUPYTER_GPU_TRUST": "data"}, tmp_path)
+    try:
+        book.ok("import numpy as np; box = []")
+        book.ok(R + "import numpy as np\nbig = np.arange(500_000.0); box.append(big)")
+        assert book.value("(type(big).__name__, box[0] is big, float(big.fetch()[7]))") == "('Handle', True, 7.0)"
+    finally:
+        book.close()

@@ -8,6 +8,7 @@ from jupyter_gpu.sync.chunks import ChunkStore, pack, unpack
 from jupyter_gpu.sync.handles import Handle, describe
 from jupyter_gpu.sync.kept import Kept
 from jupyter_gpu.sync.replica import Change, Replica
+from jupyter_gpu.sync.trust import may_bind
 from jupyter_gpu.wire.errors import SnapshotRefused
 
 
@@ -43,6 +44,11 @@ def test_equal_numbers_are_not_the_one_that_is_kept() -> None:
     assert len(kept.keys) == 1
 
 
+def test_a_key_is_a_name_that_a_client_may_bind_for_a_moment() -> None:
+    key = Kept().keep(Large(), "x")
+    assert key.isidentifier() and may_bind(key, "data")
+
+
 def test_letting_go() -> None:
     kept, a = Kept(), Large()
     key = kept.keep(a, "x")
@@ -64,7 +70,7 @@ class Ends:
         self.handles: dict[str, Handle] = {}
         self.kept = Kept()
         self.client = Replica(self.here, "client", handle_of=self.handles.get)
-        self.kernel = Replica(self.there, "kernel", lambda key: self.kept.values[key], self.kept)
+        self.kernel = Replica(self.there, "kernel", lambda key: self.kept.values[key], kept=self.kept)
 
     def keep(self, name: str) -> Handle:
         key = self.kept.keep(self.there[name], name)

@@ -365,3 +365,8 @@ def test_speed_is_printed(pair: Any, capsys: pytest.CaptureFixture[str]) -> None
         rows.append(f"{name}: first {times[0]:.0f} ms, unchanged {times[1]:.0f} ms")
     with capsys.disabled():
         print("\n  " + "; ".join(rows))
+
+
+def test_what_python_notes_of_warnings_belongs_to_its_process(pair: Any) -> None:
+    pair.run("import warnings\nwith warnings.catch_warnings(record=True):\n    warnings.simplefilter('default')\n    warnings.warn('x')\nn = 1")
+    assert "__warningregistry__" in pair.there and "__warningregistry__" not in pair.here and pair.here["n"] == 1
