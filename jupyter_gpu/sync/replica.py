@@ -21,7 +21,7 @@ from .exceptions import dump_exception, load_exception
 from .export import Export, Writer
 from .fingerprint import Probe, fingerprint_of, probe
 from .handles import Handle
-from .objects import KnownObjects
+from .objects import KnownObjects, identities
 from .pickler import Reduced
 
 #: Names that IPython keeps for itself: they travel when a cell names them, and are never reported as changed otherwise.
@@ -101,6 +101,7 @@ class Replica:
         self._serial = 0
         self._baseline: dict[str, bytes] = {}  #: name -> fingerprint here of what the other end has
         self._roots: dict[str, int] = {}  #: name -> id of its value at that time
+        self._parts: dict[str, int] = {}  #: name -> ``identities`` of its value at that time
         self._probes: dict[str, Probe] = {}
         self._reduced: Reduced = {}
         self.objects = KnownObjects(namespace)
@@ -139,7 +140,7 @@ class Replica:
                 found = self._probe(name)
                 if found.stuck is not None:
                     export.stuck.append(found.stuck)
-                elif only_changed and self._baseline.get(name) == found.fingerprint:
+                elif only_changed and self._baseline.get(name) == found.fingerprint and self._parts.get(name) == identities(found.value):
                     export.unchanged[name] = found.size
                 else:
                     changed[name] = found
@@ -155,6 +156,7 @@ class Replica:
         self._end_sync()
         self._baseline.update(export.fingerprints)
         self._roots.update((name, id(self.namespace.get(name))) for name in export.fingerprints)
+        self._parts.update((name, identities(self.namespace.get(name))) for name in export.fingerprints)
         self.forget(export.snapshot.deleted)
         if export.memo:
             with _no_collection():
@@ -262,6 +264,7 @@ class Replica:
     def _set_baseline(self, name: str) -> None:
         self._baseline[name] = probe(self.namespace[name], name, self.namespace).fingerprint
         self._roots[name] = id(self.namespace[name])
+        self._parts[name] = identities(self.namespace[name])
 
     def _end_sync(self) -> None:
         self._probes.clear()
