@@ -13,7 +13,7 @@ from . import codecs, modules
 from .chunks import digest
 from .diagnose import meaningless
 from .fingerprint import Probe, digest_of, undisturbed
-from .inplace import is_identity_kind
+from .inplace import is_found_by_name, is_identity_kind
 from .objects import KnownObjects
 from .pickler import Pickler, Reduced, TokenPickler, pickler_for
 
@@ -118,10 +118,15 @@ class Writer:
             if any(self.known.find(tokens[key]) is memo[key][1] for key in tokens.keys() & memo.keys()):
                 tied.add(name)
             for key in owner.keys() & memo.keys():
-                if is_identity_kind(type(memo[key][1])):
+                if is_identity_kind(type(obj := memo[key][1])) and not (type(obj) is FunctionType and is_found_by_name(obj)):
                     tied |= {name, owner[key]}
             if len(self.probes) > 1:
                 owner.update(dict.fromkeys(memo, name))
+        stored: dict[int, str] = {}
+        for name, found in self.probes.items():
+            for storage in _storages_of(found):  # of tensors: their views, and tied weights
+                if (other := stored.setdefault(storage, name)) != name:
+                    tied |= {name, other}
         for group in self._groups_of_views():
             tied |= group
         return tied
@@ -159,6 +164,10 @@ class Writer:
         buffers = [b.raw() for b in pickler.buffers]
         skip = {*told, *pickler.private, id(values)}
         return _Part(names, pickler.file.getvalue(), buffers, [digest_of(b) for b in buffers], pickler.memo.copy(), skip)
+
+
+def _storages_of(found: Probe) -> Iterable[int]:
+    return getattr(getattr(found, "_pickler", None), "storages", ())
 
 
 def _turn_of(value: Any) -> int:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Iterable
+from itertools import islice
 from types import FunctionType
 from typing import Any
 
-from .inplace import home_of, is_found_by_name, is_identity_kind
+from .inplace import _is_plain, home_of, is_found_by_name, is_identity_kind
 
 #: Names one object at both ends. Made of the serial of the snapshot, whose serial that is, and the index in the pickle's memo. A plain
 #: number, since a pickler that looks for known objects looks at each part of a token as well.
 Token = int
+_PARTS = 2000
+_PLAIN_VALUES = frozenset({int, float, complex, str, bytes, bool, type(None)})
 #: Objects looked at in one go of ``prune``.
 _SLICE = 5000
 
@@ -125,6 +128,35 @@ class KnownObjects:
         key = id(obj) if obj is not None else held[1] if held is not None else None
         if key is not None and self.tokens.get(key) == token:
             del self.tokens[key]
+
+
+def identities(value: Any) -> int:
+    """Which mutable objects a value is made of, in one number: equal values may share them with other names, or not. Of the first two
+    thousand parts, through plain containers and instances: a larger one that is tied anew without another change goes unseen."""
+    found: list[int] = []
+    seen: set[int] = set()
+    todo, left = [value], _PARTS
+    while todo and left:
+        part = todo.pop()
+        kind = type(part)
+        left -= 1
+        if kind in _PLAIN_VALUES:
+            continue
+        key = id(part)
+        if kind is not tuple:
+            found.append(key)
+        if key in seen:
+            continue
+        seen.add(key)
+        if kind is list or kind is tuple:
+            todo.extend(part[:left])
+        elif kind is dict:
+            todo.extend(islice(part.values(), left))
+        elif kind.__dictoffset__ and _is_plain(kind) and type(state := _dict_of(part)) is dict:
+            todo.extend(islice(state.values(), left))
+        elif kind is not set and kind is not bytearray:
+            found.pop()  # how it is made up is its library's business
+    return hash(tuple(found))
 
 
 def _dict_of(obj: Any) -> Any:

@@ -26,7 +26,7 @@ from .flat import Flats
 from .handles import Handle
 from .kept import Kept
 from .lineage import Lineage, lacking
-from .objects import KnownObjects
+from .objects import KnownObjects, identities
 from .pickler import Reduced
 from .trust import Trust
 
@@ -134,6 +134,7 @@ class Replica:
         self._serial = 0
         self._baseline: dict[str, bytes] = {}  #: name -> fingerprint here of what the other end has
         self._roots: dict[str, int] = {}  #: name -> id of its value at that time
+        self._parts: dict[str, int] = {}  #: name -> ``identities`` of its value at that time
         self._probes: dict[str, Probe] = {}
         self._reduced: Reduced = {}
         self._flats = Flats()
@@ -173,7 +174,7 @@ class Replica:
                 found = self._probe(name)
                 if found.stuck is not None:
                     export.stuck.append(found.stuck)
-                elif only_changed and self._baseline.get(name) == found.fingerprint:
+                elif only_changed and self._baseline.get(name) == found.fingerprint and self._parts.get(name) == identities(found.value):
                     export.unchanged[name] = found.size
                 else:
                     changed[name] = self._probe(name, whole=True)
@@ -190,6 +191,7 @@ class Replica:
         self.lineage.agree(self.lineage.keep(export.snapshot, export.stream, export.buffers, verify=True))
         self._baseline.update(export.fingerprints)
         self._roots.update((name, id(self.namespace.get(name))) for name in export.fingerprints)
+        self._parts.update((name, identities(self.namespace.get(name))) for name in export.fingerprints)
         self.forget(export.snapshot.deleted)
         if export.memo:
             with _no_collection():
@@ -341,6 +343,7 @@ class Replica:
     def _set_baseline(self, name: str) -> None:
         self._baseline[name] = probe(self.namespace[name], name, self.namespace, flats=self._flats, kept=self.kept.keys).fingerprint
         self._roots[name] = id(self.namespace[name])
+        self._parts[name] = identities(self.namespace[name])
 
     def _end_sync(self) -> None:
         self._probes.clear()
