@@ -54,7 +54,7 @@ def is_identity_kind(kind: type) -> bool:
         return False
     if issubclass(kind, _CONTAINERS) or kind is CellType or kind is FunctionType:
         return True
-    if kind.__module__.startswith(_INTERNAL) or kind.__name__ in _SINGLETONS:
+    if str(kind.__module__).startswith(_INTERNAL) or kind.__name__ in _SINGLETONS:  # (of some classes in C it is a descriptor)
         return False
     return kind.__hash__ in (None, object.__hash__) or _is_plain(kind) or _is_tensor_kind(kind)
 
