@@ -74,7 +74,7 @@ def is_plain(kind: type) -> bool:
     """Whether objects of a kind run nothing of the notebook's, whatever is done with them: Python's containers, and libraries' values."""
     if kind in _CONTAINERS:
         return True
-    top = kind.__module__.partition(".")[0]
+    top = str(kind.__module__).partition(".")[0]
     return top in _VALUE_LIBRARIES or (top == "torch" and kind.__name__ in ("Tensor", "Parameter"))
 
 
