@@ -368,5 +368,7 @@ def test_speed_is_printed(pair: Any, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_what_python_notes_of_warnings_belongs_to_its_process(pair: Any) -> None:
-    pair.run("import warnings\nwith warnings.catch_warnings(record=True):\n    warnings.simplefilter('default')\n    warnings.warn('x')\nn = 1")
+    pair.run(
+        "import warnings\nwith warnings.catch_warnings(record=True):\n    warnings.simplefilter('default')\n    warnings.warn('x')\nn = 1"
+    )
     assert "__warningregistry__" in pair.there and "__warningregistry__" not in pair.here and pair.here["n"] == 1
