@@ -85,3 +85,8 @@ def home_of(handle: Handle) -> Remote | None:
     """The remote in whose kernel the value of a handle lives."""
     fetcher = handle._fetch
     return fetcher.remote if isinstance(fetcher, Fetcher) else None
+
+
+def is_result(name: str) -> bool:
+    """``_12``: what a cell displayed, where it stayed remote."""
+    return name[:1] == "_" and name[1:].isdigit()

@@ -18,7 +18,7 @@ from ..sync.modules import missing
 from ..sync.replica import Change, Export, Replica
 from ..sync.trust import may_bind
 from ..wire.codec import BytesLike
-from ..wire.errors import JupyterGpuError, ModuleMissing, SessionLost, SnapshotRefused, UntrustedValue, ValueCannotTravel
+from ..wire.errors import JupyterGpuError, ModuleMissing, SessionLost, SnapshotRefused, UntrustedValue
 from ..wire.messages import (
     AnyMessage,
     Applied,
@@ -38,16 +38,14 @@ from ..wire.messages import (
 from . import stdin
 from .comms import KINDS, Comms
 from .envelope import Envelope
+from .fetching import fetch
 from .held import Fetcher as Fetcher
-from .held import Held
+from .held import Held, is_result
 from .held import home_of as home_of
 from .interrupts import Interrupts
 from .outputs import Publisher
-from .progress import Progress
 from .session import Received, Session
-from .sinks import sink_of
 from .sources import Sources
-from .tables import human_bytes
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -84,7 +82,7 @@ class Remote:
         self.said: set[str] = set()  #: warnings that a person has had
         self.notes: list[str] = []  #: warnings of what was taken over, not said yet
         self._offers: dict[int, Export] = {}  #: serial -> what a Fetch was answered with
-        self._fetches = 0
+        self.fetches = 0
         self._asked = 0
         self._busy = threading.Lock()
         self._running = False  #: a cell pumps: what comes for the listener waits for what it has still to handle
@@ -371,7 +369,7 @@ class Remote:
         """What is told of values that stayed remote, as far as this end wants to hear it: no names that are not the worker's to bind, and
         no HTML that the notebook would render, where nothing but plain data is trusted."""
         trust = self.replica.trust
-        allowed = [info for info in infos if may_bind(info.name, trust) or _is_result(info.name)]
+        allowed = [info for info in infos if may_bind(info.name, trust) or is_result(info.name)]
         return allowed if trust == "code" else [replace(info, html="") for info in allowed]
 
     def bind(self, infos: Sequence[HandleInfo], handles: Sequence[Handle]) -> None:
@@ -388,40 +386,4 @@ class Remote:
         with self.lock:
             if not self.alive:
                 raise self.lost()
-            handle = self.held.of(name)
-            shown, size = (name, -1) if handle is None else (handle.info.name, handle.size)
-            progress = Progress(sink_of(self.shell))
-            progress.phase(f"{self.label}: bringing {shown}" + (f" ({human_bytes(size)})" if size > 0 else ""))
-            try:
-                reply, buffers = self._fetched(name)
-            finally:
-                progress.finish([])
-            if reply.snapshot is None:
-                why = reply.stuck[0] if reply.stuck else None
-                if why is not None:
-                    path = shown + why.path.removeprefix(name)
-                    raise ValueCannotTravel(name=shown, path=path, type=why.type, reason=why.reason)
-                raise SnapshotRefused(reason=f"the worker has no {shown!r} any more")
-            namespace, missing = self.shell.user_ns, object()
-            before = namespace.get(name, missing)
-            if name not in reply.snapshot.names:
-                raise SnapshotRefused(reason=f"the worker sent no {name!r}")
-            self.take_over(reply.snapshot, buffers)
-            value = namespace[name]
-            if before is missing:
-                del namespace[name]
-            else:
-                namespace[name] = before
-            self.replica.forget([name])
-            return value
-
-    def _fetched(self, name: str) -> tuple[Fetched, list[memoryview]]:
-        self._fetches += 1
-        wanted = self._fetches
-        self.send(Fetch(id=wanted, names=[name]))
-        return self.wait(lambda m, b: (m, b) if isinstance(m, Fetched) and m.id == wanted else None)
-
-
-def _is_result(name: str) -> bool:
-    """``_12``: what a cell displayed, where it stayed remote."""
-    return name[:1] == "_" and name[1:].isdigit()
+            return fetch(self, name)

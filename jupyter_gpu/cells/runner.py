@@ -145,7 +145,6 @@ class Cell:
         remote.sent_on_demand = 0
         remote.may_fetch = self.options.sent is None
         remote.on_demand = {}
-        remote.may_fetch = self.options.sent is None
         imports = imports_of(self.code)
         changed = remote.sources.changed([*imports.all, *export.snapshot.modules, *export.imports])
         self.report.sourced(changed)
@@ -268,7 +267,7 @@ class Cell:
         if done.snapshot is not None:
             try:
                 stayed = remote.take_what_can(done.snapshot, outcome.buffers)
-                infos, handles = [*infos, *stayed], [*handles, *remote.meet(stayed)]
+                infos, handles = [*infos, *stayed], [*handles, *remote.held.meet(stayed)]
                 self.report.stayed += [info for info in stayed if info.name != f"_{done.execution_count}"]
             except JupyterGpuError as error:
                 self._not_taken(done, error)
