@@ -35,6 +35,7 @@ from .wire.messages import (
     KernelHello,
     ListSessions,
     Message,
+    Offer,
     Opened,
     OpenSession,
     RunCell,
@@ -43,6 +44,7 @@ from .wire.messages import (
     SessionState,
     StopSession,
     Versions,
+    Want,
     Wanted,
     Welcome,
 )
@@ -332,7 +334,7 @@ class Session:
         elif isinstance(message, KernelExited):
             self._fail(WorkerDied(exit=message.code, detail=message.detail))
         elif self._attended:
-            if isinstance(message, (CellDone, Fetched, Kept)):
+            if isinstance(message, (CellDone, Fetched, Kept, Want)):
                 self._attended = False
             self._inbox.put((message, buffers))
         elif self.listener is not None:
@@ -355,7 +357,7 @@ class Session:
         session."""
         if self._failure is not None:
             raise self._failure
-        if isinstance(message, Applied) and message.missing:
+        if isinstance(message, Offer) or (isinstance(message, Applied) and (message.missing or message.again)):
             self._attended = True
         elif isinstance(message, (RunCell, Fetch)):
             self._attended = True

@@ -247,7 +247,7 @@ class Remote:
         try:
             return self._take(snapshot, buffers)
         except SnapshotRefused as error:
-            if not error.reason.startswith(STALE):
+            if not _is_stale(error):
                 raise
             kept, buffers = self.wait(lambda m, b: (m, b) if isinstance(m, Kept) and m.serial == snapshot.serial else None)
             if kept.snapshot is None:
@@ -260,7 +260,7 @@ class Remote:
             change = self.replica.apply(snapshot, *unpack(snapshot, buffers, self.chunks, self.replica.live))
         except JupyterGpuError as error:
             lacking = missing(snapshot.modules) if isinstance(error, ModuleMissing) else []
-            self.send(Applied(serial=snapshot.serial, ok=False, reason=str(error), missing=lacking))
+            self.send(Applied(serial=snapshot.serial, ok=False, reason=str(error), missing=lacking, again=_is_stale(error)))
             raise
         self.send(Applied(serial=snapshot.serial))
         self.known.update(change.bound)
@@ -362,6 +362,10 @@ def home_of(handle: Handle) -> Remote | None:
     """The remote in whose kernel the value of a handle lives."""
     fetcher = handle._fetch
     return fetcher.remote if isinstance(fetcher, Fetcher) else None
+
+
+def _is_stale(error: JupyterGpuError) -> bool:
+    return isinstance(error, SnapshotRefused) and error.reason.startswith(STALE)
 
 
 def _sooner(one: float | None, other: float | None) -> float | None:

@@ -257,6 +257,7 @@ class Applied(Message):
     ok: bool = True
     reason: str = ""
     missing: list[str] = []  #: top-level modules that the client lacks: the kernel answers with ``Kept``
+    again: bool = False  #: it referred to what the client has no longer: the kernel answers with ``Kept``, which has all of it
 
 
 class Kept(Message):

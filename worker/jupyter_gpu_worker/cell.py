@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_gpu.sync.chunks import INLINE, ChunkStore, digest, pack, unpack
-from jupyter_gpu.sync.delta import STALE
 from jupyter_gpu.sync.exceptions import dump_exception
 from jupyter_gpu.sync.lineage import Question
 from jupyter_gpu.sync.modules import install_sources
@@ -94,7 +93,7 @@ class CellRunner:
                 self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store, self.replica.live))
             elif isinstance(message, Applied) and message.serial in self.pending:
                 export, cell = self.pending.pop(message.serial)
-                if STALE in message.reason:
+                if message.again:
                     self._send_again(cell, export, message.reason)
                     return
                 self._settle(export, message.ok)
