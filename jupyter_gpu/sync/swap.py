@@ -46,7 +46,8 @@ def _can_exchange(old: Any, twin: Any) -> bool:
     """Whether each element of both has memory of its own, in the same order."""
     if old.dtype.hasobject or not twin.flags.writeable:
         return False
-    return (old.flags.c_contiguous and twin.flags.c_contiguous) or (old.flags.f_contiguous and twin.flags.f_contiguous)
+    ours, theirs = old.flags, twin.flags
+    return bool((ours.c_contiguous and theirs.c_contiguous) or (ours.f_contiguous and theirs.f_contiguous))
 
 
 def _exchange(old: Any, twin: Any, journal: Journal) -> None:

@@ -68,7 +68,7 @@ def test_an_interrupt_at_any_line_can_be_undone(monkeypatch: pytest.MonkeyPatch)
     for stop in range(1, 200):
         lines = 0
 
-        def trace(frame: FrameType, event: str, arg: object) -> Any:
+        def trace(frame: FrameType, event: str, arg: object, stop: int = stop) -> Any:
             nonlocal lines
             if frame.f_code.co_name != "_exchange":
                 return trace if event == "call" else None
