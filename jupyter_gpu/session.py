@@ -11,7 +11,6 @@ from typing import Any
 
 from .iothread import IoThread
 from .sync.bulk import PIECE, Assembler, take
-from .sync.delta import STALE
 from .sync.squeeze import Meter
 from .transport.dial import dial
 from .transport.driver import LinkDriver
@@ -160,7 +159,7 @@ class Session:
         session."""
         if self._failure is not None:
             raise self._failure
-        if isinstance(message, Applied) and (message.missing or message.refused or STALE in message.reason):
+        if isinstance(message, Applied) and (message.missing or message.refused or message.again):
             self._attended = True  # the kernel answers with ``Kept``
         elif isinstance(message, (RunCell, Fetch)):
             self._attended = True

@@ -278,7 +278,7 @@ class Remote:
         try:
             return self._take(snapshot, buffers)
         except SnapshotRefused as error:
-            if not error.reason.startswith(STALE):
+            if not _is_stale(error):
                 raise
             kept, buffers = self._kept(snapshot.serial)
             if kept.snapshot is None:
@@ -293,7 +293,8 @@ class Remote:
         except JupyterGpuError as error:
             lacking = missing(snapshot.modules) if isinstance(error, ModuleMissing) else []
             refused = error.refused if isinstance(error, UntrustedValue) else {}
-            self.send(Applied(serial=snapshot.serial, ok=False, reason=str(error), missing=lacking, refused=refused))
+            again = _is_stale(error)
+            self.send(Applied(serial=snapshot.serial, ok=False, reason=str(error), missing=lacking, refused=refused, again=again))
             raise
         self.send(Applied(serial=snapshot.serial))
         self.notes += change.warnings
@@ -314,7 +315,7 @@ class Remote:
             except (ModuleMissing, UntrustedValue):
                 fewer = True
             except SnapshotRefused as error:
-                if not error.reason.startswith(STALE) or not may_be_stale:
+                if not _is_stale(error) or not may_be_stale:
                     raise
                 fewer = may_be_stale = False
             kept, buffers = self._kept(serial)
@@ -387,3 +388,7 @@ class Remote:
             if not self.alive:
                 raise self.lost()
             return fetch(self, name)
+
+
+def _is_stale(error: JupyterGpuError) -> bool:
+    return isinstance(error, SnapshotRefused) and error.reason.startswith(STALE)

@@ -106,7 +106,7 @@ class _File:
 
     def __init__(self, data: memoryview) -> None:
         self.size = data.nbytes
-        self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (the finalizer closes it)
+        self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by `close`, or with the object
         self.close = weakref.finalize(self, self._file.close)
         try:
             while data.nbytes:

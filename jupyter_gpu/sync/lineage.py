@@ -92,10 +92,11 @@ class Lineage:
     def __init__(self, copies: Copies | None = None) -> None:
         self.copies = Copies() if copies is None else copies
         self._agreed: OrderedDict[str, Agreed] = OrderedDict()
-        self._uses: Counter[bytes] = Counter()
+        self._members: Counter[int] = Counter()  #: id of an ``Agreed`` -> how many names it is of
+        self._uses: Counter[bytes] = Counter()  #: digest -> in how many of those it is
 
     def __len__(self) -> int:
-        return self._uses.total()
+        return len(self._uses)
 
     # ------------------------------------------------------------ what is agreed
 
@@ -124,34 +125,43 @@ class Lineage:
 
     def agree(self, found: dict[str, Agreed]) -> None:
         """Both ends have these buffers from here on."""
-        before = [each for name in found for each in self._agreed.get(name, ())]
-        for name, parts in found.items():
-            self._agreed.pop(name, None)
-            if parts is not _NOTHING:
-                self._agreed[name] = parts
-                self._uses.update(each.digest for each in parts)
-        self._drop(before)
-        while self._uses.total() > LIMIT and len(self._agreed) > 1:
+        before = [self._agreed.pop(name) for name in found if name in self._agreed]
+        for name, group in found.items():
+            if group is not _NOTHING:
+                self._agreed[name] = group
+                self._members[id(group)] += 1
+                if self._members[id(group)] == 1:
+                    self._uses.update(each.digest for each in group)
+        for group in before:
+            self._release(group)
+        while len(self._uses) > LIMIT and len(self._agreed) > 1:
             self.forget([next(iter(self._agreed))])
 
     def forget(self, names: Iterable[str]) -> None:
         for name in names:
-            self._drop(self._agreed.pop(name, ()))
+            if (group := self._agreed.pop(name, None)) is not None:
+                self._release(group)
 
     def reset(self) -> None:
         """The other end has nothing."""
         self._agreed.clear()
+        self._members.clear()
         self._uses.clear()
         self.copies.clear()
 
     def names_of(self, name: bytes) -> list[str]:
         """Names of which a buffer with this digest is a part."""
-        return [n for n, parts in self._agreed.items() if any(each.digest == name for each in parts)] if self._uses[name] else []
+        return [n for n, group in self._agreed.items() if any(each.digest == name for each in group)] if self._uses[name] else []
 
-    def _drop(self, parts: Iterable[Known]) -> None:
-        for each in parts:
+    def _release(self, group: Agreed) -> None:
+        """One name less has it."""
+        self._members[id(group)] -= 1
+        if self._members[id(group)]:
+            return
+        del self._members[id(group)]
+        for each in group:
             self._uses[each.digest] -= 1
-            if self._uses[each.digest] <= 0:
+            if not self._uses[each.digest]:
                 del self._uses[each.digest]
                 self.copies.discard(each.digest)
 

@@ -13,6 +13,8 @@ from .codecs import is_made_view
 
 Journal = list[Callable[[], object]]
 _GONE = object()
+#: Bytes from which on arrays exchange their content instead of being copied, and by which they do.
+_LARGE = 1 << 20
 
 
 # ---------------------------------------------------------------- arrays
@@ -31,10 +33,46 @@ def swap_array(old: Any, twin: Any, journal: Journal) -> bool:
             old.flags.writeable = True
         except ValueError:  # its memory is another's, who made it read-only
             return False
+    if old.nbytes > _LARGE and _can_exchange(old, twin):
+        _exchange(old, twin, journal)
+        return True
     before = old.copy(order="K")
     journal.append(lambda: old.__setitem__(..., before))
     old[...] = twin
     return True
+
+
+def _can_exchange(old: Any, twin: Any) -> bool:
+    """Whether each element of both has memory of its own, in the same order."""
+    if old.dtype.hasobject or not twin.flags.writeable:
+        return False
+    ours, theirs = old.flags, twin.flags
+    return bool((ours.c_contiguous and theirs.c_contiguous) or (ours.f_contiguous and theirs.f_contiguous))
+
+
+def _exchange(old: Any, twin: Any, journal: Journal) -> None:
+    """Block by block: the twin, which nobody else has, is what undoes it. A copy of something large would be a third one.
+
+    ``state`` is (blocks that are exchanged, what the next one had here or None). An interrupt may come between any two steps: the
+    blocks that are done are in the twin, and the one under way is in ``state``.
+    """
+    here, there = (a.reshape(-1) if old.flags.c_contiguous else a.T.reshape(-1) for a in (old, twin))  # views: they are contiguous
+    size = max(1, _LARGE // old.itemsize)
+    state: tuple[int, Any] = (0, None)
+
+    def undo() -> None:
+        done, saved = state
+        if saved is not None:
+            here[done * size : done * size + len(saved)] = saved
+        here[: done * size] = there[: done * size]
+
+    journal.append(undo)
+    for block in range(-(-len(here) // size)):
+        part = slice(block * size, (block + 1) * size)
+        state = block, here[part].copy()
+        here[part] = there[part]
+        there[part] = state[1]
+        state = block + 1, None
 
 
 def _address(array: Any) -> tuple[int, tuple[int, ...]]:

@@ -259,6 +259,7 @@ class Applied(Message):
     reason: str = ""
     missing: list[str] = []  #: top-level modules that the client lacks: the kernel answers with ``Kept``
     refused: dict[str, str] = {}  #: variables that the client does not rebuild, and why: likewise
+    again: bool = False  #: it referred to what the client has no longer: the kernel answers with ``Kept``, which has all of it
 
 
 class Kept(Message):

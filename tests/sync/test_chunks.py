@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 from msgspec.structs import replace
 
+from jupyter_gpu.sync import delta
 from jupyter_gpu.sync.chunks import INLINE, ChunkStore, Parcel, digest, pack, unpack
 from jupyter_gpu.wire.errors import SnapshotRefused
 from jupyter_gpu.wire.messages import BufferRef, Snapshot
@@ -157,3 +158,45 @@ def test_read_only_bytes_are_copied_to_be_writable() -> None:
     store.put(digest(big), big)
     store.take(digest(big))[0] = 0
     assert big == content("bytes")
+
+
+# ---------------------------------------------------------------- buffers that are told by what changed
+
+
+def told(store: ChunkStore, old: bytes, new: bytes, large: bool) -> tuple[Snapshot, list[memoryview]]:
+    """A snapshot with one buffer, of which a delta travels: inside, or as a chunk."""
+    change = delta.encode(old, new, digest(old))
+    assert change is not None
+    if large:
+        store.put(digest(change), bytearray(change))
+    carrier = BufferRef(digest(change), len(change), -1 if large else 0)
+    return Snapshot(serial=1, buffers=[BufferRef(digest(new), len(new), delta=carrier)]), [] if large else [memoryview(change)]
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_buffer_is_made_of_a_copy_or_of_a_live_value(large: bool, kept: bool) -> None:
+    store, old = ChunkStore(), content("old")
+    new = old + b"new"
+    if kept:
+        store.copies.keep(digest(old), old)
+    snapshot, inline = told(store, old, new, large)
+    _, (made,) = unpack(snapshot, inline, store, lambda name: None if kept else memoryview(old))
+    assert bytes(made) == new and not made.readonly and len(store) == 0 and store.size == 0
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_without_its_base_a_delta_is_refused_and_the_store_stays_as_it_was(large: bool) -> None:
+    store, old = ChunkStore(), content("old")
+    snapshot, inline = told(store, old, old + b"new", large)
+    before = (len(store), store.size)
+    with pytest.raises(SnapshotRefused) as caught:
+        unpack(snapshot, inline, store)
+    assert caught.value.reason.startswith(delta.STALE_BYTES) and (len(store), store.size) == before
+
+
+def test_a_delta_that_is_not_here_is_refused() -> None:
+    store, old = ChunkStore(), content("old")
+    snapshot, _ = told(store, old, old + b"new", False)
+    with pytest.raises(SnapshotRefused, match="buffer 0 of 0"):
+        unpack(snapshot, [], store, lambda name: memoryview(old))

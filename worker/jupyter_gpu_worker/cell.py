@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_gpu.sync.chunks import INLINE, ChunkStore, digest, pack, unpack
-from jupyter_gpu.sync.delta import STALE
 from jupyter_gpu.sync.exceptions import dump_exception
 from jupyter_gpu.sync.kept import Kept
 from jupyter_gpu.sync.lineage import Question
@@ -101,7 +100,7 @@ class CellRunner:
                 self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store, self.replica.live))
             elif isinstance(message, Applied) and message.serial in self.pending:
                 export, cell = self.pending.pop(message.serial)
-                if STALE in message.reason:
+                if message.again:
                     self._send_again(cell, export, message.reason)
                     return
                 if message.missing or message.refused:
