@@ -1,16 +1,7 @@
 """A buffer told by what another one holds.
 
-A delta is a byte string: a header that names the buffers it copies from, then operations, which fill the new buffer from its
-beginning to its end. It is verified before anything is allocated, and the result against the digest of the whole.
-
-    header      u8 version | u8 bases | bases x 16 bytes
-    COPY        u8 base | u64 offset | u64 length
-    BYTES       u64 length | the bytes
-    PATCH       u8 base | u64 offset | u64 length | u8 word | u8 gap | u64 count | gaps | words
-                a copy in which some words (1, 2, 4, 8 bytes) have other values; a gap is the number of words left as they are
-                before the next that is not
-    PIECES      u8 base | u8 step | u32 count | count x 16 bytes
-                content-defined pieces of the base, cut by ``step``, by their digests
+A delta is a byte string: the buffers that it copies from, then operations, which fill the new buffer from its beginning to its end;
+``rebuild`` lists them, and carries them out.
 
 Insertions are found as in rsync and its kin (A. Tridgell, "Efficient algorithms for sorting and synchronization", 1999), with pieces
 that the content defines, each match made longer at both its ends.
@@ -18,26 +9,16 @@ that the content defines, each match made longer at both its ends.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 from ..wire.codec import BytesLike
-from ..wire.errors import SnapshotRefused
-from .pieces import STEPS, WIDTH, Known, changed, cut, digest, flat, names_of, step_of
+from .pieces import Known, changed, cut, flat, names_of, step_of
+from .rebuild import BYTES, COPY, LENGTH, LISTED, PATCH, PIECES, RANGE, SCATTER, STALE, STALE_BYTES, VERSION, Lookup, apply
 
-#: How ``SnapshotRefused.reason`` begins when the sender should start afresh: what it left out is not here any more.
-STALE = "it refers to objects that are no longer here"
-#: The same, where only the bytes of a buffer are missing: sending those whole is enough.
-STALE_BYTES = f"{STALE} (the bytes that a change is told by)"
-_VERSION = 1
-_COPY, _BYTES, _PATCH, _PIECES = range(4)
-_RANGE = struct.Struct("<BBQQ")
-_LENGTH = struct.Struct("<BQ")
-_SCATTER = struct.Struct("<BBQ")
-_LISTED = struct.Struct("<BBBI")
+__all__ = ["STALE", "STALE_BYTES", "Lookup", "apply", "encode", "encode_from_pieces", "encode_parts", "encode_same_size"]
+
 #: Bytes over which scattered edits are counted, to tell where to send the bytes themselves.
 _AREA = 4096
 #: Bases that one delta can name.
@@ -46,9 +27,6 @@ _MOST = 255
 _SAMPLE = 4 << 20
 #: A delta must save this share of the bytes.
 _WORTH = 0.1
-
-#: digest of a base -> its bytes, or None
-Lookup = Callable[[bytes], "memoryview | None"]
 
 
 class _Out(list["BytesLike"]):
@@ -106,7 +84,7 @@ def encode_from_pieces(base: bytes, step: int, data: BytesLike, pieces: Sequence
         if run in lacking:
             _bytes(out, view[pieces[run][0] : sum(pieces[end - 1])])
         else:
-            out += [_LISTED.pack(_PIECES, 0, step, end - run), *names[run:end]]
+            out += [LISTED.pack(PIECES, 0, step, end - run), *names[run:end]]
         run = end
     return _worth(out, view.nbytes)
 
@@ -169,8 +147,8 @@ def _patch(out: _Out, start: int, length: int, word: int, index: Any, after: mem
     gap = next(n for n in (1, 2, 4, 8) if int(gaps.max()) < 1 << (8 * n))
     values = np.frombuffer(after, f"<u{word}", length // word, start)[index]
     out += [
-        _RANGE.pack(_PATCH, out.base, start, length),
-        _SCATTER.pack(word, gap, len(index)),
+        RANGE.pack(PATCH, out.base, start, length),
+        SCATTER.pack(word, gap, len(index)),
         gaps.astype(f"<u{gap}").tobytes(),
         values.tobytes(),
     ]
@@ -243,171 +221,19 @@ def _common(a: memoryview, b: memoryview, backwards: bool = False) -> int:
 
 
 def _header(*bases: bytes) -> bytes:
-    return bytes([_VERSION, len(bases)]) + b"".join(bases)
+    return bytes([VERSION, len(bases)]) + b"".join(bases)
 
 
 def _copy(out: _Out, offset: int, length: int) -> None:
     if length:
-        out.append(_RANGE.pack(_COPY, out.base, offset, length))
+        out.append(RANGE.pack(COPY, out.base, offset, length))
 
 
 def _bytes(out: _Out, data: memoryview) -> None:
     if data.nbytes:
-        out += [_LENGTH.pack(_BYTES, data.nbytes), data]
+        out += [LENGTH.pack(BYTES, data.nbytes), data]
 
 
 def _worth(out: list[BytesLike], size: int) -> bytes | None:
     total = sum(memoryview(part).nbytes for part in out)
     return b"".join(out) if total < size * (1 - _WORTH) else None
-
-
-# ---------------------------------------------------------------- applying
-
-
-@dataclass
-class _Op:
-    """``source`` is copied; then ``words`` of the width of ``word`` bytes are put at the positions ``index``."""
-
-    source: memoryview
-    word: int = 0
-    index: Any = None
-    words: Any = None
-
-
-def apply(stream: BytesLike, lookup: Lookup, size: int, wanted: bytes) -> memoryview:
-    """The new buffer: ``size`` bytes of writable memory, whose digest is ``wanted``. Raises ``SnapshotRefused``, with a reason that
-    begins with ``STALE`` if sending the buffer whole helps; nothing is allocated before the stream is known to be sound."""
-    try:
-        plan = _Reader(flat(stream), lookup).plan(size)
-    except (struct.error, IndexError, ValueError, OverflowError) as error:
-        raise SnapshotRefused(reason=f"{STALE_BYTES}: the change arrived damaged ({error})") from None
-    try:
-        made = _empty(size)
-    except MemoryError:
-        raise SnapshotRefused(reason=f"there is no memory for a buffer of {size} bytes") from None
-    at = 0
-    for op in plan:
-        end = at + op.source.nbytes
-        made[at:end] = op.source
-        if op.word:
-            _as_words(made[at:end], op.word)[op.index] = op.words
-        at = end
-    if digest(made) != wanted:
-        raise SnapshotRefused(reason=f"{STALE_BYTES}: the result is not what its digest says")
-    return made
-
-
-def _as_words(view: memoryview, word: int) -> Any:
-    import numpy as np
-
-    return np.frombuffer(view, f"<u{word}", view.nbytes // word)
-
-
-def _empty(size: int) -> memoryview:
-    try:
-        import numpy as np
-    except ImportError:
-        return memoryview(bytearray(size))
-    return np.empty(size, np.uint8).data  # a bytearray would be filled with zeros first
-
-
-class _Reader:
-    """Goes through a stream and trusts nothing in it: raises ``ValueError`` and the like, and ``SnapshotRefused`` for a base that is
-    not here."""
-
-    def __init__(self, stream: memoryview, lookup: Lookup) -> None:
-        self.stream = stream
-        self.lookup = lookup
-        self.at = 0
-        self._bases: dict[bytes, memoryview] = {}
-        self._cuts: dict[tuple[bytes, int], dict[bytes, tuple[int, int]]] = {}
-
-    def plan(self, size: int) -> list[_Op]:
-        head = self._take(2)
-        if head[0] != _VERSION:
-            raise ValueError(f"its version is {head[0]}")
-        names = [bytes(self._take(WIDTH)) for _ in range(head[1])]
-        ops: list[_Op] = []
-        total = 0
-        while self.at < self.stream.nbytes:
-            for op in self._next(names):
-                total += op.source.nbytes
-                if total > size:
-                    raise ValueError("it is longer than announced")
-                ops.append(op)
-        if total != size:
-            raise ValueError("it is shorter than announced")
-        return ops
-
-    def _next(self, names: list[bytes]) -> list[_Op]:
-        kind = self.stream[self.at]
-        if kind == _BYTES:
-            _, length = self._unpack(_LENGTH)
-            return [_Op(self._take(length))]
-        if kind == _COPY:
-            return [_Op(self._range(names))]
-        if kind == _PATCH:
-            return [self._scattered(self._range(names))]
-        if kind == _PIECES:
-            return self._listed(names)
-        raise ValueError(f"there is no operation {kind}")
-
-    def _range(self, names: list[bytes]) -> memoryview:
-        _, base, offset, length = self._unpack(_RANGE)
-        source = self._base(names[base])
-        if offset + length > source.nbytes:
-            raise ValueError("it copies from beyond the end of a buffer")
-        return source[offset : offset + length]
-
-    def _scattered(self, source: memoryview) -> _Op:
-        import numpy as np
-
-        word, gap, count = self._unpack(_SCATTER)
-        if word not in STEPS or gap not in STEPS or count > source.nbytes // word:
-            raise ValueError("edits that cannot be")
-        gaps = np.frombuffer(self._take(count * gap), f"<u{gap}")
-        words = np.frombuffer(self._take(count * word), f"<u{word}")
-        if count and int(gaps.max()) > source.nbytes // word:
-            raise ValueError("an edit beyond the end of its range")
-        index = np.cumsum(gaps.astype(np.int64) + 1) - 1  # no overflow: each is at most the words of a buffer that is here, as is count
-        if count and int(index[-1]) >= source.nbytes // word:
-            raise ValueError("an edit beyond the end of its range")
-        return _Op(source, word, index, words)
-
-    def _listed(self, names: list[bytes]) -> list[_Op]:
-        _, base, step, count = self._unpack(_LISTED)
-        if step not in STEPS:
-            raise ValueError(f"pieces cannot be cut by {step}")
-        listed = self._take(count * WIDTH)
-        source, known = self._base(names[base]), self._cut(names[base], step)
-        ops = []
-        for i in range(count):
-            found = known.get(bytes(listed[i * WIDTH : (i + 1) * WIDTH]))
-            if found is None:
-                raise ValueError("a piece that the buffer does not have")
-            ops.append(_Op(source[found[0] : sum(found)]))
-        return ops
-
-    def _cut(self, name: bytes, step: int) -> dict[bytes, tuple[int, int]]:
-        if (name, step) not in self._cuts:
-            base = self._base(name)
-            pieces = cut(base, step)
-            self._cuts[name, step] = dict(zip(names_of(base, pieces), pieces))
-        return self._cuts[name, step]
-
-    def _base(self, name: bytes) -> memoryview:
-        if name not in self._bases:
-            found = self.lookup(name)
-            if found is None:
-                raise SnapshotRefused(reason=STALE_BYTES)
-            self._bases[name] = flat(found)
-        return self._bases[name]
-
-    def _unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
-        return layout.unpack(self._take(layout.size))
-
-    def _take(self, length: int) -> memoryview:
-        if length > self.stream.nbytes - self.at:
-            raise ValueError("it ends too early")
-        self.at += length
-        return self.stream[self.at - length : self.at]

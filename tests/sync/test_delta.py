@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jupyter_gpu.sync import delta
+from jupyter_gpu.sync import rebuild
 from jupyter_gpu.sync.delta import STALE, STALE_BYTES, apply, encode, encode_from_pieces, encode_parts, encode_same_size
 from jupyter_gpu.sync.pieces import PIECE, cut, digest, measure, names_of
 from jupyter_gpu.wire.errors import SnapshotRefused
@@ -202,6 +202,6 @@ def test_memory_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> No
     def none_left(size: int) -> memoryview:
         raise MemoryError
 
-    monkeypatch.setattr(delta, "_empty", none_left)
+    monkeypatch.setattr(rebuild, "_empty", none_left)
     with pytest.raises(SnapshotRefused, match="no memory"):
         apply(TOLD, lookup_in(OLD), len(NEW), digest(NEW))
