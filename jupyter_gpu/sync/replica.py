@@ -33,7 +33,8 @@ from .trust import Trust
 #: Names that IPython keeps for itself: they travel when a cell names them, and are never reported as changed otherwise.
 _OWN = frozenset({"In", "Out", "_", "__", "___", "_i", "_ii", "_iii", "_ih", "_oh", "_dh", "_sh"})
 #: Names that mean something of this process: the other end has its own.
-_PLACE = frozenset("__builtins__ __builtin__ __name__ __doc__ __package__ __loader__ __spec__ __session__ __warningregistry__ _dh".split())
+_PLACE = frozenset({"__builtins__", "__builtin__", "__name__", "__doc__", "__package__", "__loader__", "__spec__", "__session__"})
+_PLACE |= {"__warningregistry__", "_dh"}
 #: Names that the shell puts there, and that travel only if the person bound something else to them.
 _SHELL = frozenset({"exit", "quit", "get_ipython", "open", "display"})
 
