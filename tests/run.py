@@ -48,6 +48,7 @@ STAGES: dict[str, tuple[str, list[str]]] = {
             "--cov-report=term-missing",
         ],
     ),
+    "kinds": ("nearly 300 kinds of object from 20 libraries, both ways and changed at the far end", ["-m", "pytest", "tests/kinds"]),
     "units": (
         "every other part by itself",
         [
@@ -62,7 +63,6 @@ STAGES: dict[str, tuple[str, list[str]]] = {
             "--ignore=tests/kinds",
         ],
     ),
-    "kinds": ("nearly 300 kinds of object from 20 libraries, both ways and changed at the far end", ["-m", "pytest", "tests/kinds"]),
     "cells": ("cells from end to end: a real kernel, the embedded gateway", ["-m", "pytest", "tests/e2e"]),
     "frontends": ("JupyterLab, Notebook 7, console, IPython, nbclient, papermill, VS Code's way", ["-m", "pytest", "tests/frontends"]),
     "house": ("the wheel, the README's commands, what is tracked", ["-m", "pytest", "tests/house"]),

@@ -76,6 +76,8 @@ def test_wordings_that_depend_on_fields() -> None:
     assert "no GPU at all" in str(errors.NoSuchHardware(wanted=["H100"]))
     assert "torch 2.1" in str(errors.ModuleMissing(module="torch", here="2.2", there="2.1"))
     assert "no module" in str(errors.ModuleMissing(module="torch", here="2.2"))
+    assert "which the cell imports (here it is torch 2.2)" in str(errors.ModuleMissing(module="torch", here="2.2", needed_by="cell"))
+    assert "nor does the notebook know" in str(errors.ModuleMissing(module="torch", needed_by="cell"))
     lacking = str(errors.ModuleMissing(module="torch", here="2.2", lacking="notebook"))
     assert "this notebook does not have" in lacking and "pip install torch==2.2" in lacking and "Nothing ran" not in lacking
     assert "because of" not in str(errors.ValueCannotTravel(name="x", path="x", type="lock"))
