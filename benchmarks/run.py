@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from kernels import Place, kernel, place
+from kernels import Kernel, Place, kernel, place
 from stats import Row, median, p95, table
 
 REMOTE = "%%remote gpu=H100\n"
@@ -123,6 +123,38 @@ def output(quick: bool) -> list[Row]:
     return rows
 
 
+def stop(quick: bool) -> list[Row]:
+    """From the stop button to the end of a cell whose code gets a KeyboardInterrupt."""
+    cells = [
+        ("computes", "while True: pass"),
+        ("sleeps", "import time; time.sleep(60)"),
+        ("awaits", "import asyncio\nawait asyncio.sleep(60)"),
+    ]
+    rows = []
+    with place() as where, kernel(where) as book:
+        book.run(REMOTE + "pass")
+        settle(where)
+        for what, code in cells:
+            times = [stopped(book, f"{REMOTE}print('ready', flush=True)\n{code}") for _ in range(5 if quick else 11)]
+            rows.append(Row(f"stop button, a cell that {what}: remote / 500 ms", times, [0.5], 1.0))
+    return rows
+
+
+def stopped(book: Kernel, code: str) -> float:
+    """Seconds from the interrupt, sent when the cell says that it is ready, to its idle."""
+    pressed, name = 0.0, ""
+    for _, message in book.messages(code):
+        if message["msg_type"] == "stream" and "ready" in message["content"]["text"] and not pressed:
+            pressed = time.perf_counter()
+            book.manager.interrupt_kernel()
+        elif message["msg_type"] == "error":
+            name = message["content"]["ename"]
+    took = time.perf_counter() - pressed
+    if name != "KeyboardInterrupt":
+        print(f"FAIL the cell ended with {name or 'no error'}")
+    return took
+
+
 def sessions(quick: bool) -> list[Row]:
     """Many sessions on one gateway: memory (PSS) of the gateway and of an idle session. No ratio: figures only."""
     count = 20 if quick else 100
@@ -174,7 +206,14 @@ def check(condition: bool, what: str) -> None:
     print(f"{'ok  ' if condition else 'FAIL'} {what}")
 
 
-BENCHMARKS: dict[str, Callable[[bool], list[Row]]] = {"warm": warm, "first": first, "cold": cold, "output": output, "sessions": sessions}
+BENCHMARKS: dict[str, Callable[[bool], list[Row]]] = {
+    "warm": warm,
+    "first": first,
+    "cold": cold,
+    "output": output,
+    "stop": stop,
+    "sessions": sessions,
+}
 
 
 def main() -> int:
