@@ -73,7 +73,8 @@ def test_names_that_the_client_has(kernel: KernelEnd) -> None:
 
 
 def test_keys_are_let_go(kernel: KernelEnd) -> None:
-    cell = kernel.ok("import weakref\nclass C: pass\nc = C(); ref = weakref.WeakValueDictionary(c=c)", keep=["c"])
+    # Not a variable, which would come along and refer to it.
+    cell = kernel.ok("import builtins, weakref\nclass C: pass\nc = C(); builtins.ref = weakref.WeakValueDictionary(c=c)", keep=["c"])
     (handle,) = (h for h in cell.done.handles if h.name == "c")
     kernel.ok("del c")
     assert kernel.ok("print('c' in ref)").text() == "True\n", "its handle stands for it"
