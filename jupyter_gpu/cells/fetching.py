@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..wire.errors import SnapshotRefused, ValueCannotTravel
+from ..wire.errors import SnapshotRefused, UntrustedValue, ValueCannotTravel
 from ..wire.messages import Fetch, Fetched
 from .progress import Progress
 from .sinks import sink_of
@@ -36,7 +36,10 @@ def fetch(remote: Remote, key: str) -> Any:
         raise SnapshotRefused(reason=f"the worker sent no {shown!r}")
     namespace = remote.shell.user_ns
     before = namespace.get(key, _MISSING)
-    remote.take_over(reply.snapshot, buffers)
+    try:
+        remote.take_over(reply.snapshot, buffers)
+    except UntrustedValue as error:  # a person knows it by another name than its key
+        raise UntrustedValue(variable=shown, what=error.what, reason=error.reason) from None
     value = namespace[key]
     if before is _MISSING:
         del namespace[key]

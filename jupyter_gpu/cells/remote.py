@@ -285,14 +285,15 @@ class Remote:
                 raise
         return self._take(kept.snapshot, buffers)
 
-    def _take(self, snapshot: Snapshot, buffers: Sequence[memoryview]) -> Change:
+    def _take(self, snapshot: Snapshot, buffers: Sequence[memoryview], *, or_less: bool = False) -> Change:
+        """``or_less``: the kernel is told what cannot be taken, and answers with the rest."""
         try:
             self.notes += [text for text in self.replica.check(snapshot) if text not in self.said]
             self.said.update(self.notes)
             change = self.replica.apply(snapshot, *unpack(snapshot, buffers, self.chunks, self.replica.live))
         except JupyterGpuError as error:
-            lacking = missing(snapshot.modules) if isinstance(error, ModuleMissing) else []
-            refused = error.refused if isinstance(error, UntrustedValue) else {}
+            lacking = missing(snapshot.modules) if or_less and isinstance(error, ModuleMissing) else []
+            refused = error.refused if or_less and isinstance(error, UntrustedValue) else {}
             again = _is_stale(error)
             self.send(Applied(serial=snapshot.serial, ok=False, reason=str(error), missing=lacking, refused=refused, again=again))
             raise
@@ -310,7 +311,7 @@ class Remote:
         while True:
             serial, names = snapshot.serial, set(snapshot.names)
             try:
-                self._take(snapshot, buffers)
+                self._take(snapshot, buffers, or_less=True)
                 return handles
             except (ModuleMissing, UntrustedValue):
                 fewer = True

@@ -144,14 +144,17 @@ class Outgoing:
 
     def without(self, export: Export, modules: set[str], refused: dict[str, str]) -> None:
         """Once more for a client that lacks some modules, or does not rebuild some variables: what needs them stays."""
-        names = [n for n in export.sent if not export.modules[n] & modules and n not in refused]
-        for name in sorted(export.sent.keys() - names):
+        namespace, reasons = self.runner.namespace, dict[str, str]()
+        for name in export.sent:
             if name in refused:
-                why = f"the notebook takes plain data alone, and it is rebuilt by {refused[name]}"
-            else:
-                why = f"it needs {', '.join(sorted(export.modules[name] & modules))}, which the notebook does not have"
+                reasons[name] = f"the notebook takes plain data alone, and it is rebuilt by {refused[name]}"
+            elif lacking := export.modules[name] & modules:
+                reasons[name] = f"it needs {', '.join(sorted(lacking))}, which the notebook does not have"
+        whys = {id(namespace[name]): why for name, why in reasons.items()}
+        stay = {name: whys[id(namespace[name])] for name in sorted(export.sent) if id(namespace[name]) in whys}  # by all of their names
+        for name, why in stay.items():
             self._keep(self._result_name() if name == "_" else name, why)
-        self._send(self.runner.replica.export(names, deleted=export.snapshot.deleted))
+        self._send(self.runner.replica.export([n for n in export.sent if n not in stay], deleted=export.snapshot.deleted))
 
     def again(self, export: Export) -> None:
         """The same names once more, whatever the client has of them."""
