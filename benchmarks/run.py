@@ -102,15 +102,12 @@ def output(quick: bool) -> list[Row]:
         for _ in range(3 if quick else 7):
             for side, code in (("base", many), ("ours", REMOTE + many)):
                 began = time.perf_counter()
-                text = "".join(m["content"]["text"] for _, m in book.messages(code) if m["msg_type"] == "stream")
+                text = printed(book, code)
                 rates[side].append(lines / (time.perf_counter() - began))
                 check(text == "".join(f"{i}\n" for i in range(lines)), f"{lines} lines complete and in order ({side})")
-        text = "".join(
-            m["content"]["text"]
-            for _, m in book.messages(REMOTE + f"for i in range({flushed}): print(i, flush=True)")
-            if m["msg_type"] == "stream"
-        )
-        check(text == "".join(f"{i}\n" for i in range(flushed)), f"{flushed} flushed lines complete and in order")
+        text = printed(book, REMOTE + f"for i in range({flushed}): print(i, flush=True)")
+        whole = text == "".join(f"{i}\n" for i in range(flushed))
+        check(whole, f"{flushed} flushed lines complete and in order" + ("" if whole else f": {first_wrong(text)}"))
         rows = [Row("100,000 lines: remote / local", rates["ours"], rates["base"], 0.8, unit="lines/s", more_is_better=True)]
         delays: dict[str, list[float]] = {"ours": [], "base": []}
         busy = "import time\nprint(time.perf_counter())\nend = time.perf_counter() + 0.4\nwhile time.perf_counter() < end: pass"
@@ -121,6 +118,18 @@ def output(quick: bool) -> list[Row]:
         rows.append(Row("first line of a busy cell on the screen: remote / 50 ms", delays["ours"], [0.05], 1.0))
         rows.append(Row("first line of a busy cell on the screen: remote / local", delays["ours"], delays["base"], 1.0))
     return rows
+
+
+def printed(book: Kernel, code: str) -> str:
+    """All that a cell prints, on whichever stream."""
+    return "".join(m["content"]["text"] for _, m in book.messages(code) if m["msg_type"] == "stream")
+
+
+def first_wrong(text: str) -> str:
+    """Where numbered lines go wrong."""
+    lines = text.split("\n")
+    at = next((i for i, line in enumerate(lines) if line != str(i)), len(lines))
+    return f"line {at} of {len(lines)} is {lines[at : at + 3]!r}"
 
 
 def stop(quick: bool) -> list[Row]:

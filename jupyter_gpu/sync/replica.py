@@ -121,7 +121,7 @@ class Replica:
         self._remote = remote_value or self._bound
         self._serial = 0
         self._baseline: dict[str, bytes] = {}  #: name -> fingerprint here of what the other end has
-        self._roots: dict[str, int] = {}  #: name -> id of its value at that time
+        self._roots: dict[str, int] = {}  #: name -> id of its value at the last export or apply
         self._parts: dict[str, int] = {}  #: name -> ``identities`` of its value at that time
         self._probes: dict[str, Probe] = {}
         self._reduced: Reduced = {}
@@ -149,6 +149,7 @@ class Replica:
         """Pickle what the other end does not have. Never raises for a value: ``Export.stuck`` lists those that cannot travel, and
         they are left out. A name that is not bound here any more, and that the other end has, is sent as deleted."""
         self._serial += 1
+        self._roots = {n: id(self.namespace.get(n)) for n in self._roots}  # what changed so far did so before the other end's turn
         names = list(dict.fromkeys(names))
         gone = {*deleted, *(n for n in names if n not in self.namespace and n in self._baseline)}
         export = Export(Snapshot(serial=self._serial, deleted=sorted(gone)))

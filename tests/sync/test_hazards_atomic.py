@@ -201,3 +201,14 @@ def test_a_name_bound_anew_meanwhile_is_told(pair: Any) -> None:
     pair.here["x"] = "mine"
     change = pair.carry(export, pair.kernel, pair.client)
     assert pair.here["x"] == [1, 2] and "x was bound anew" in change.warnings[0]
+
+
+def test_a_name_bound_anew_before_the_cell_is_nothing_to_tell(pair: Any) -> None:
+    """A loop's variable: the cell does not read it, so it is not sent, and binds it itself."""
+    pair.local("i = 1000")
+    pair.send("i")
+    pair.local("i = 2000")
+    pair.send()
+    pair.there["i"] = 3000
+    change = pair.carry(pair.kernel.export(["i"]), pair.kernel, pair.client)
+    assert pair.here["i"] == 3000 and not change.warnings
