@@ -35,7 +35,7 @@ class World:
 TEXTS = {size: "x" * size for size in (10, 1000, 50_000, 256_000)}
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(list(TEXTS)), st.sampled_from([0.0, 0.001, 0.03, 1.0, 5.0]), st.integers(1, 400)), max_size=8))
 def test_never_more_than_the_server_takes(runs: list[tuple[int, float, int]]) -> None:
     world = World()

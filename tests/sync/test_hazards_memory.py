@@ -150,6 +150,7 @@ def test_many_strings_go_and_come_as_they_are(pair: Any) -> None:
         "import pandas as pd, numpy as np\nwords = [f'w{i}' for i in range(3000)]; same = words\ndf = pd.DataFrame({'s': words, 'o': pd.Series(words, dtype=object), 'm': [None, 'x', 'y'] * 1000})\n"
         "ob = np.array(words + [None, 1.5], dtype=object).reshape(2, -1); fo = np.asfortranarray(ob); mixed = {w: i for i, w in enumerate(words)}; tied = [df, ob, mixed]"
     )
+    dtypes = pair.here["df"].dtypes.tolist()
     pair.run(
         "words.append('end'); df.loc[0, 's'] = 'first'; ob[0, 0] = 'zero'; mixed['w0'] = [1]; r = fo.flags.f_contiguous, int(df['m'].isna().sum()), fo[1, -1]"
     )
@@ -161,4 +162,4 @@ def test_many_strings_go_and_come_as_they_are(pair: Any) -> None:
         and here["df"].loc[0, "s"] == "first"
     )
     assert here["tied"][0] is here["df"] and here["tied"][1] is here["ob"] and here["ob"][0, 0] == "zero" and here["tied"][2]["w0"] == [1]
-    assert here["df"].dtypes.astype(str).tolist() == ["str", "object", "str"]
+    assert here["df"].dtypes.tolist() == dtypes, "which they are depends on the release of pandas"
