@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import IPython
 import pytest
 from client_end import Envelope, KernelEnd
 
@@ -127,7 +128,8 @@ def test_an_error_is_told_once(shared: KernelEnd) -> None:
     nested = shared.ok("r = get_ipython().run_cell('[][0]')\nr2 = get_ipython().run_cell('= 1')\ndel r, r2")
     assert [e["ename"] for e in nested.of("error")] == ["IndexError", "SyntaxError"]
     for code, name in (
-        ("%%time\n1/0", "ZeroDivisionError"),
+        # (IPython 8 shows what a cell raises under %%time, and goes on)
+        *([("%%time\n1/0", "ZeroDivisionError")] if IPython.version_info[0] > 8 else []),
         ("x = = 1", "SyntaxError"),
         ("import asyncio\nawait asyncio.sleep(0)\n{}['k']", "KeyError"),
         ("get_ipython().run_cell('1/0').raise_error()", "ZeroDivisionError"),

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+import ipykernel
 from ipykernel.ipkernel import IPythonKernel
 from ipykernel.jsonutil import json_clean
 from IPython.core.profiledir import ProfileDir
@@ -337,14 +338,20 @@ async def serve(kernel: WorkerKernel, handle: Handler) -> None:
 
 async def dispatch(kernel: WorkerKernel, parts: Sequence[memoryview]) -> None:
     """Let ipykernel handle a message of the shell channel: ``parts`` are its four JSON parts and its buffers."""
-    frames = [ZmqFrame(DELIM), ZmqFrame(b""), *(ZmqFrame(p) for p in parts)]
-    await kernel.shell_main(None, frames)
+    await kernel.shell_main(None, _zmq_frames(parts))
+
+
+def _zmq_frames(parts: Sequence[memoryview]) -> list[Any]:
+    return [ZmqFrame(DELIM), ZmqFrame(b""), *(ZmqFrame(p) for p in parts)]
 
 
 async def dispatch_late(kernel: WorkerKernel, parts: Sequence[memoryview]) -> None:
     """The same for a message of a widget's: callbacks of the person's run, which can be interrupted too."""
     try:
         with kernel.user_code():
-            await dispatch(kernel, parts)
+            if ipykernel.version_info[:2] < (7, 4):  # which would let it wait for a cell that awaits it
+                await kernel.dispatch_shell(_zmq_frames(parts), subshell_id=None)
+            else:
+                await dispatch(kernel, parts)
     except KeyboardInterrupt:
         kernel.log.warning("a callback was interrupted")
