@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType, ModuleType
 from typing import Any
@@ -16,6 +15,7 @@ from .fingerprint import Probe, digest_of, undisturbed
 from .inplace import is_found_by_name, is_identity_kind
 from .objects import KnownObjects
 from .pickler import Pickler, Reduced, TokenPickler, pickler_for
+from .segments import Segment, written
 
 
 @dataclass
@@ -30,6 +30,7 @@ class Export:
     stuck: list[CannotTravel] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     fingerprints: dict[str, bytes] = field(default_factory=dict)
+    identities: dict[str, int] = field(default_factory=dict)
     modules: dict[str, set[str]] = field(default_factory=dict)  #: name -> top-level modules without which it cannot be rebuilt
     handles: list[tuple[str, Any]] = field(default_factory=list)  #: (name, handle that is its value, or inside of it)
     places: list[str] = field(default_factory=list)  #: paths of this machine, as sentences: no news where files are shared
@@ -44,9 +45,9 @@ class _Part:
 
     names: list[str]
     stream: bytes
-    buffers: list[memoryview]
-    digests: list[bytes]
-    memo: dict[int, tuple[int, Any]]
+    buffers: Sequence[memoryview]
+    digests: Sequence[bytes]
+    memo: Mapping[int, tuple[int, Any]]
     skip: Iterable[int]
 
 
@@ -72,33 +73,30 @@ class Writer:
         self.bare = bare  #: whether the other end imports at once the modules that are values
 
     def fill(self, export: Export) -> None:
-        """A value that shares nothing goes as the probe pickled it; all others go in one memo."""
+        """A value that shares nothing goes as the probe pickled it, and all the simple ones in one pickle; all others go in one memo."""
         probes, tied = self.probes, self._tied()
         together = self._together(sorted(tied), export) if tied else None
         alone = sorted((n for n in probes if together is None or n not in tied), key=lambda n: _turn_of(probes[n].value))
-        parts = [_Part([n], (p := probes[n]).stream, p.buffers, p.digests, p.memo, p.private) for n in alone]
+        simple = [n for n in alone if probes[n].simple is not None]
+        parts = [self._simple(simple)] if simple else []
+        parts += [_Part([n], p.stream, p.buffers, p.digests, p.memo or {}, p.private) for n in alone if (p := probes[n]).simple is None]
         parts += [together] if together is not None else []
-        base, segments, digests = 0, [], []
+        base, segments, digests = 0, list[Segment](), list[bytes]()
         for part in parts:
-            segments.append((len(part.names), len(part.buffers), base, len(part.stream)))
+            segments.append(Segment(len(part.names), len(part.buffers), base, len(part.stream)))
             export.memo += [(base + index, obj) for index, obj in part.memo.values()]
             export.skip.update(part.skip)
             export.buffers += part.buffers
             digests += part.digests
             base += len(part.stream)  # more than it has memo entries: each takes a byte at least
-        head = pickle.dumps(segments)
-        export.stream = b"".join([len(head).to_bytes(4, "little"), head, *(part.stream for part in parts)])
+        export.stream = b"".join([written(segments), *(part.stream for part in parts)])
         export.fingerprints = {name: p.fingerprint for name, p in probes.items()}
+        export.identities = {name: p.identity for name, p in probes.items()}
         export.sent = {name: p.size for name, p in probes.items()}
+        export.modules = {name: set() for name in simple}
         for name, found in probes.items():
-            needed = found.modules | found.bare_modules if self.bare else found.modules
-            export.modules[name] = {m.partition(".")[0] for m in needed}
-            export.imports |= found.imports
-            export.handles += [(name, handle) for handle in found.handles]
-            if found.notes:
-                warnings, places = meaningless(found.notes, self.namespace[name], name, "here" if self.bare else "worker")
-                export.warnings += warnings
-                export.places += places
+            if found.simple is None:
+                self._tell(name, found, export)
         export.snapshot = Snapshot(
             serial=export.snapshot.serial,
             names=[name for part in parts for name in part.names],
@@ -108,13 +106,38 @@ class Writer:
             modules=modules.versions_of(set().union(*export.modules.values())),
         )
 
+    def _tell(self, name: str, found: Probe, export: Export) -> None:
+        """What is to be said of a value that is not simple."""
+        needed = {*found.modules, *found.bare_modules} if self.bare else found.modules
+        export.modules[name] = {m.partition(".")[0] for m in needed}
+        export.imports |= found.imports
+        export.handles += [(name, handle) for handle in found.handles]
+        if found.notes:
+            warnings, places = meaningless(found.notes, self.namespace[name], name, "here" if self.bare else "worker")
+            export.warnings += warnings
+            export.places += places
+
+    def _simple(self, names: list[str]) -> _Part:
+        values = [self.probes[name].value for name in names]
+        pickler = pickler_for(self.namespace, self.reduced)
+        pickler.dump(values[0] if len(values) == 1 else values)
+        return _Part(names, pickler.file.getvalue(), [], [], pickler.memo.copy(), {id(values)})
+
     def _tied(self) -> set[str]:
         """Names that share objects with each other, with what the other end has, or memory within themselves."""
         tied: set[str] = set()
         owner: dict[int, str] = {}
         tokens = self.known.tokens
         for name, found in self.probes.items():
-            memo = found.memo
+            if found.simple is not None:
+                for part in found.simple:
+                    key = id(part)
+                    if (token := tokens.get(key)) is not None and self.known.find(token) is part:
+                        tied.add(name)
+                    if (other := owner.setdefault(key, name)) != name:
+                        tied |= {name, other}
+                continue
+            memo = found.memo or {}
             if any(self.known.find(tokens[key]) is memo[key][1] for key in tokens.keys() & memo.keys()):
                 tied.add(name)
             for key in owner.keys() & memo.keys():
@@ -124,7 +147,7 @@ class Writer:
                 owner.update(dict.fromkeys(memo, name))
         stored: dict[int, str] = {}
         for name, found in self.probes.items():
-            for storage in _storages_of(found):  # of tensors: their views, and tied weights
+            for storage in found.storages:  # of tensors: their views, and tied weights
                 if (other := stored.setdefault(storage, name)) != name:
                     tied |= {name, other}
         for group in self._groups_of_views():
@@ -166,10 +189,6 @@ class Writer:
         return _Part(names, pickler.file.getvalue(), buffers, [digest_of(b) for b in buffers], pickler.memo.copy(), skip)
 
 
-def _storages_of(found: Probe) -> Iterable[int]:
-    return getattr(getattr(found, "_pickler", None), "storages", ())
-
-
 def _turn_of(value: Any) -> int:
     """Modules first, then functions and classes: what comes later may run code of the notebook when it is rebuilt."""
     return 0 if isinstance(value, ModuleType) else 1 if isinstance(value, (FunctionType, type)) else 2
@@ -180,4 +199,4 @@ def _arrays_of(found: Probe) -> list[Any]:
         return []
     from numpy import ndarray
 
-    return [obj for key, (_, obj) in found.memo.items() if type(obj) is ndarray and key not in found.private]
+    return [obj for key, (_, obj) in (found.memo or {}).items() if type(obj) is ndarray and key not in found.private]

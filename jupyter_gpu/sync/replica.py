@@ -21,12 +21,12 @@ from . import modules
 from .delta import STALE_BYTES
 from .exceptions import dump_exception, load_exception
 from .export import Export, Writer
-from .fingerprint import Probe, fingerprint_of, probe
+from .fingerprint import Probe, Prober, fingerprint_of, probe
 from .flat import Flats
 from .handles import Handle
 from .kept import Kept
 from .lineage import Lineage, lacking
-from .objects import KnownObjects, identities
+from .objects import KnownObjects
 from .pickler import Reduced
 from .trust import Trust
 
@@ -124,6 +124,7 @@ class Replica:
         self._roots: dict[str, int] = {}  #: name -> id of its value at the last export or apply
         self._parts: dict[str, int] = {}  #: name -> ``identities`` of its value at that time
         self._probes: dict[str, Probe] = {}
+        self._probers: dict[bool, Prober] = {}
         self._reduced: Reduced = {}
         self._flats = Flats()
         self.objects = KnownObjects(namespace)
@@ -163,7 +164,7 @@ class Replica:
                 found = self._probe(name)
                 if found.stuck is not None:
                     export.stuck.append(found.stuck)
-                elif only_changed and self._baseline.get(name) == found.fingerprint and self._parts.get(name) == identities(found.value):
+                elif only_changed and self._baseline.get(name) == found.fingerprint and self._parts.get(name) == found.identity:
                     export.unchanged[name] = found.size
                 else:
                     changed[name] = self._probe(name, whole=True)
@@ -180,7 +181,7 @@ class Replica:
         self.lineage.agree(self.lineage.keep(export.snapshot, export.stream, export.buffers, verify=True))
         self._baseline.update(export.fingerprints)
         self._roots.update((name, id(self.namespace.get(name))) for name in export.fingerprints)
-        self._parts.update((name, identities(self.namespace.get(name))) for name in export.fingerprints)
+        self._parts.update(export.identities)
         self.forget(export.snapshot.deleted)
         if export.memo:
             with _no_collection():
@@ -234,8 +235,7 @@ class Replica:
     def adopt(self, names: Iterable[str]) -> None:
         """Count the present values of these names as what the other end has (handles, and what was kept)."""
         self._end_sync()
-        for name in names:
-            self._set_baseline(name)
+        self._set_baseline(names)
 
     def knows(self, name: str) -> bool:
         """Whether the other end has, or had, this name."""
@@ -288,8 +288,7 @@ class Replica:
             del replaced
             self.lineage.agree(agreed)
             with contextlib.suppress(MemoryError):  # likewise
-                for name in snapshot.names:
-                    self._set_baseline(name)
+                self._set_baseline(snapshot.names)
         self.objects.prune()
         return change
 
@@ -324,18 +323,28 @@ class Replica:
         """``whole``: to be sent, and not only to be compared."""
         value = self.namespace[name]
         found = self._probes.get(name)
-        if found is None or found.value is not value or (whole and found.abridged):
-            flats = None if whole else self._flats
-            found = self._probes[name] = probe(value, name, self.namespace, self._reduced, flats, self.kept.keys)
+        if found is None or found.value is not value or (whole and (found.abridged or found.memo is None)):
+            known = None if whole else self._baseline.get(name)
+            found = self._probes[name] = self._prober(whole).look(value, name, lambda found: found.fingerprint != known)
         return found
 
-    def _set_baseline(self, name: str) -> None:
-        self._baseline[name] = probe(self.namespace[name], name, self.namespace, flats=self._flats, kept=self.kept.keys).fingerprint
-        self._roots[name] = id(self.namespace[name])
-        self._parts[name] = identities(self.namespace[name])
+    def _prober(self, whole: bool = False) -> Prober:
+        """Of this sync. ``whole``: nothing stands for what was seen before."""
+        found = self._probers.get(whole)
+        if found is None:
+            flats = None if whole else self._flats
+            found = self._probers[whole] = Prober(self.namespace, self._reduced, flats, self.kept.keys)
+        return found
+
+    def _set_baseline(self, names: Iterable[str]) -> None:
+        prober = Prober(self.namespace, flats=self._flats, kept=self.kept.keys)
+        for name in names:
+            found = prober.look(value := self.namespace[name], name, lambda found: False)
+            self._baseline[name], self._parts[name], self._roots[name] = found.fingerprint, found.identity, id(value)
 
     def _end_sync(self) -> None:
         self._probes.clear()
+        self._probers.clear()
         self._reduced = {}
 
 

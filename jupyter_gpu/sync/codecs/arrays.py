@@ -36,7 +36,6 @@ trusted = frozenset(
 def route_of(kind: type, pickler: Pickler) -> Route | None:
     if kind is not sys.modules["numpy"].ndarray:
         return None
-    pickler.met_arrays = True
     return _reduce_array
 
 
@@ -89,6 +88,7 @@ def _is_contiguous(array: Any) -> bool:
 
 
 def _reduce_array(pickler: Pickler, array: Any) -> Any:
+    pickler.met_arrays = True
     whole = pickler.views.get(id(array))
     if whole is None:
         return _reduce_flat(pickler, array) if array.dtype.hasobject and array.ndim and array.size > LONG else NotImplemented
