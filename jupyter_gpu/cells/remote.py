@@ -273,8 +273,8 @@ class Remote:
         self.known.difference_update(export.snapshot.deleted)
 
     def take_over(self, snapshot: Snapshot, buffers: Sequence[memoryview]) -> Change:
-        """Apply what the kernel sent, all of it or nothing, and tell it which. What it left out and is not here any more, it sends
-        again."""
+        """Apply the copies of values that the kernel sent, all of them or nothing, and tell it which. What it left out and is not here
+        any more, it sends again."""
         try:
             return self._take(snapshot, buffers)
         except SnapshotRefused as error:
@@ -286,11 +286,12 @@ class Remote:
         return self._take(kept.snapshot, buffers)
 
     def _take(self, snapshot: Snapshot, buffers: Sequence[memoryview], *, or_less: bool = False) -> Change:
-        """``or_less``: the kernel is told what cannot be taken, and answers with the rest."""
+        """``or_less``: the kernel is told what cannot be taken, and answers with the rest. Otherwise these are copies, of which the
+        kernel knows nothing from here on."""
         try:
             self.notes += [text for text in self.replica.check(snapshot) if text not in self.said]
             self.said.update(self.notes)
-            change = self.replica.apply(snapshot, *unpack(snapshot, buffers, self.chunks, self.replica.live))
+            change = self.replica.apply(snapshot, *unpack(snapshot, buffers, self.chunks, self.replica.live), settle=False)
         except JupyterGpuError as error:
             lacking = missing(snapshot.modules) if or_less and isinstance(error, ModuleMissing) else []
             refused = error.refused if or_less and isinstance(error, UntrustedValue) else {}
@@ -299,6 +300,10 @@ class Remote:
             raise
         self.send(Applied(serial=snapshot.serial))
         self.notes += change.warnings
+        if not or_less:
+            self.replica.forget(change.bound)
+            return change
+        self.replica.settle()
         self.known.update(change.bound)
         self.known.difference_update(change.deleted)
         return change

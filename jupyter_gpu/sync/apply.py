@@ -120,6 +120,8 @@ class Load:
             part = view[start : start + length]
             self._read_part(names[told : told + count], part, buffers[first : first + buffered], base)
             start, first, told = start + length, first + buffered, told + count
+            if self.trusted == "code" and told < len(names):
+                self._bind_early(names[told - count : told])
 
     def _read_part(self, names: Sequence[str], part: memoryview, buffers: Sequence[memoryview], base: int) -> None:
         reader = trust.unpickler(
@@ -134,15 +136,16 @@ class Load:
         if len(names) != 1 and (type(value) is not list or len(value) != len(names)):
             raise SnapshotRefused(reason=f"it has not the values of {len(names)} names")
         self.values.extend([value] if len(names) == 1 else value)
-        if self.trusted == "code":
-            # What follows may need it to be rebuilt: a ``__setstate__`` that reads it.
-            for name, each in zip(names, [value] if len(names) == 1 else value):
-                if name not in self.namespace:
-                    _bind(self.namespace, name, each, self.journal)
         if len(names) == 1 and codecs.is_long_and_flat(value):
             self.memos.append((base, value))
         else:
             self.memos.extend((base + index, obj) for index, obj in reader.memo.copy().items())
+
+    def _bind_early(self, names: Sequence[str]) -> None:
+        """What follows may need them to be rebuilt: a ``__setstate__`` that reads one."""
+        for name, value in zip(names, self.values[len(self.values) - len(names) :]):
+            if name not in self.namespace:
+                _bind(self.namespace, name, value, self.journal)
 
     def bind(self, snapshot: Snapshot) -> None:
         instead = {id(old): new for old, new in self.replaced}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType, ModuleType
 from typing import Any
+
+from msgspec.structs import replace
 
 from ..wire.messages import BufferRef, CannotTravel, Snapshot
 from . import codecs, modules
@@ -76,11 +78,25 @@ class Writer:
         """A value that shares nothing goes as the probe pickled it, and all the simple ones in one pickle; all others go in one memo."""
         probes, tied = self.probes, self._tied()
         together = self._together(sorted(tied), export) if tied else None
-        alone = sorted((n for n in probes if together is None or n not in tied), key=lambda n: _turn_of(probes[n].value))
-        simple = [n for n in alone if probes[n].simple is not None]
+        simple = [n for n, p in probes.items() if p.simple is not None and (together is None or n not in tied)]
+        others = [n for n, p in probes.items() if p.simple is None and (together is None or n not in tied)]
         parts = [self._simple(simple)] if simple else []
-        parts += [_Part([n], p.stream, p.buffers, p.digests, p.memo or {}, p.private) for n in alone if (p := probes[n]).simple is None]
+        for name in sorted(others, key=lambda n: _turn_of(probes[n].value)):
+            found = probes[name]
+            parts.append(_Part([name], found.stream, found.buffers, found.digests, found.memo or {}, found.private))
         parts += [together] if together is not None else []
+        self._fill(export, parts)
+        export.fingerprints = {name: p.fingerprint for name, p in probes.items()}
+        export.identities = {name: p.identity for name, p in probes.items()}
+        export.sent = {name: p.size for name, p in probes.items()}
+        export.modules = {name: set() for name, p in probes.items() if p.simple is not None}
+        for name, found in probes.items():
+            if found.simple is None:
+                self._tell(name, found, export)
+        export.snapshot = replace(export.snapshot, modules=modules.versions_of(set().union(*export.modules.values())))
+
+    @staticmethod
+    def _fill(export: Export, parts: list[_Part]) -> None:
         base, segments, digests = 0, list[Segment](), list[bytes]()
         for part in parts:
             segments.append(Segment(len(part.names), len(part.buffers), base, len(part.stream)))
@@ -90,20 +106,12 @@ class Writer:
             digests += part.digests
             base += len(part.stream)  # more than it has memo entries: each takes a byte at least
         export.stream = b"".join([written(segments), *(part.stream for part in parts)])
-        export.fingerprints = {name: p.fingerprint for name, p in probes.items()}
-        export.identities = {name: p.identity for name, p in probes.items()}
-        export.sent = {name: p.size for name, p in probes.items()}
-        export.modules = {name: set() for name in simple}
-        for name, found in probes.items():
-            if found.simple is None:
-                self._tell(name, found, export)
         export.snapshot = Snapshot(
             serial=export.snapshot.serial,
             names=[name for part in parts for name in part.names],
             deleted=export.snapshot.deleted,
             stream=BufferRef(digest(export.stream), len(export.stream)),
             buffers=[BufferRef(name, b.nbytes) for name, b in zip(digests, export.buffers)],
-            modules=modules.versions_of(set().union(*export.modules.values())),
         )
 
     def _tell(self, name: str, found: Probe, export: Export) -> None:
@@ -146,17 +154,18 @@ class Writer:
             if len(self.probes) > 1:
                 owner.update(dict.fromkeys(memo, name))
         stored: dict[int, str] = {}
-        for name, found in self.probes.items():
+        others = {name: found for name, found in self.probes.items() if found.simple is None}
+        for name, found in others.items():
             for storage in found.storages:  # of tensors: their views, and tied weights
                 if (other := stored.setdefault(storage, name)) != name:
                     tied |= {name, other}
-        for group in self._groups_of_views():
+        for group in self._groups_of_views({name: _arrays_of(found) for name, found in others.items() if found.has_arrays}):
             tied |= group
         return tied
 
-    def _groups_of_views(self) -> list[set[str]]:
+    @staticmethod
+    def _groups_of_views(arrays: dict[str, list[Any]]) -> list[set[str]]:
         """Names within which, or among which, arrays show the same memory."""
-        arrays = {name: _arrays_of(found) for name, found in self.probes.items()}
         views = codecs.views_among(a for group in arrays.values() for a in group)
         if not views:
             return []
@@ -167,7 +176,14 @@ class Writer:
         """None if it cannot be done, though each of them could be pickled: they go one by one then, and what they share is lost."""
         views = codecs.views_among(a for name in names for a in _arrays_of(self.probes[name]))
         values = [self.namespace[name] for name in names]
+        try:
+            return _part_of(names, values, self._dumped(values, views))
+        except Exception as error:
+            told_of = ", ".join(names)
+            export.warnings.append(f"{told_of} went one by one, and share nothing there: {type(error).__name__}: {error}")
+            return None
 
+    def _dumped(self, values: list[Any], views: dict[int, Any]) -> Pickler:
         def dump() -> Pickler:
             pickler: Pickler
             if self.known.tokens:
@@ -177,16 +193,39 @@ class Writer:
             pickler.dump(values[0] if len(values) == 1 else values)
             return pickler
 
+        return undisturbed(dump)
+
+    def copies(self, names: list[str], export: Export) -> bool:
+        """Fill in ``export`` with values that the other end gets as copies: pickled once, and nothing noted by which a change would be
+        seen. False: it cannot be done so, and ``export`` is as it was."""
+        values = [self.namespace[name] for name in names]
         try:
-            pickler = undisturbed(dump)
-        except Exception as error:
-            told_of = ", ".join(names)
-            export.warnings.append(f"{told_of} went one by one, and share nothing there: {type(error).__name__}: {error}")
-            return None
-        told = pickler.told if isinstance(pickler, TokenPickler) else {}
-        buffers = [b.raw() for b in pickler.buffers]
-        skip = {*told, *pickler.private, id(values)}
-        return _Part(names, pickler.file.getvalue(), buffers, [digest_of(b) for b in buffers], pickler.memo.copy(), skip)
+            pickler = self._dumped(values, {})
+            views = codecs.views_among(_arrays_in(pickler.memo.copy(), pickler.private)) if pickler.met_arrays else {}
+            if views:
+                pickler = self._dumped(values, views)
+        except Exception:
+            return False
+        if pickler.notes or pickler.storages:
+            return False
+        part = _part_of(names, values, pickler)
+        self._fill(export, [part])
+        export.imports |= pickler.imports
+        export.handles += [(names[0], handle) for handle in pickler.handles]
+        needed = pickler.modules | pickler.bare_modules if self.bare else pickler.modules
+        size = len(part.stream) + sum(b.nbytes for b in part.buffers)
+        for name in names:
+            export.sent[name] = size
+            export.modules[name] = {m.partition(".")[0] for m in needed}
+        export.snapshot = replace(export.snapshot, modules=modules.versions_of(needed))
+        return True
+
+
+def _part_of(names: list[str], values: list[Any], pickler: Pickler) -> _Part:
+    told = pickler.told if isinstance(pickler, TokenPickler) else {}
+    buffers = [b.raw() for b in pickler.buffers]
+    skip = {*told, *pickler.private, id(values)}
+    return _Part(names, pickler.file.getvalue(), buffers, [digest_of(b) for b in buffers], pickler.memo.copy(), skip)
 
 
 def _turn_of(value: Any) -> int:
@@ -195,8 +234,10 @@ def _turn_of(value: Any) -> int:
 
 
 def _arrays_of(found: Probe) -> list[Any]:
-    if not found.has_arrays:
-        return []
+    return _arrays_in(found.memo or {}, found.private) if found.has_arrays else []
+
+
+def _arrays_in(memo: Mapping[int, tuple[int, Any]], private: Container[int]) -> list[Any]:
     from numpy import ndarray
 
-    return [obj for key, (_, obj) in (found.memo or {}).items() if type(obj) is ndarray and key not in found.private]
+    return [obj for key, (_, obj) in memo.items() if type(obj) is ndarray and key not in private]

@@ -5,7 +5,6 @@ The same class serves both ends, since either may change a value.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -72,6 +71,16 @@ class Mark:
     bindings: dict[str, int]
 
 
+@dataclass
+class _Unsettled:
+    """A snapshot that was taken over: its names, and the memo of its pickles."""
+
+    serial: int
+    names: list[str]
+    memos: list[tuple[int, Any]]
+    skip: set[int]
+
+
 class Replica:
     """One end of a pair. ``namespace`` is the user's own dict; ``side`` ("client" or "kernel") tells whose serial is whose.
 
@@ -125,6 +134,7 @@ class Replica:
         self._parts: dict[str, int] = {}  #: name -> ``identities`` of its value at that time
         self._probes: dict[str, Probe] = {}
         self._probers: dict[bool, Prober] = {}
+        self._unsettled: _Unsettled | None = None
         self._reduced: Reduced = {}
         self._flats = Flats()
         self.objects = KnownObjects(namespace)
@@ -149,6 +159,7 @@ class Replica:
     def export(self, names: Iterable[str], *, only_changed: bool = True, deleted: Iterable[str] = ()) -> Export:
         """Pickle what the other end does not have. Never raises for a value: ``Export.stuck`` lists those that cannot travel, and
         they are left out. A name that is not bound here any more, and that the other end has, is sent as deleted."""
+        self.settle()
         self._serial += 1
         self._roots = {n: id(self.namespace.get(n)) for n in self._roots}  # what changed so far did so before the other end's turn
         names = list(dict.fromkeys(names))
@@ -167,13 +178,28 @@ class Replica:
                 elif only_changed and self._baseline.get(name) == found.fingerprint and self._parts.get(name) == found.identity:
                     export.unchanged[name] = found.size
                 else:
-                    changed[name] = self._probe(name, whole=True)
+                    changed[name] = found if found.simple is not None else self._probe(name, whole=True)
             if changed:
                 clean = {id(self.namespace[n]): n for n in export.unchanged}
-                bare = self.side == "client"  # the notebook's end imports a module when it is used
-                Writer(self.namespace, self.objects, changed, self._reduced, clean, bare, self.kept.keys).fill(export)
+                self._writer(changed, clean).fill(export)
         self._end_sync()
         return export
+
+    def export_copies(self, names: list[str]) -> Export:
+        """Values that the other end gets as copies, under names that mean nothing afterwards (``forget`` them there): all of them are
+        sent, and what becomes of them here is nobody's business."""
+        self._end_sync()
+        self._serial += 1
+        export = Export(Snapshot(serial=self._serial))
+        with _no_collection():
+            done = self._writer({}, {}).copies(names, export)
+        self._serial -= not done
+        self._end_sync()
+        return export if done else self.export(names, only_changed=False)
+
+    def _writer(self, probes: dict[str, Probe], clean: dict[int, str]) -> Writer:
+        bare = self.side == "client"  # the notebook's end imports a module when it is used
+        return Writer(self.namespace, self.objects, probes, self._reduced, clean, bare, self.kept.keys)
 
     def confirm(self, export: Export) -> None:
         """The other end has it: from now on this is what is known to be there."""
@@ -227,10 +253,13 @@ class Replica:
 
     def forget(self, names: Iterable[str]) -> None:
         """Count these names as unknown to the other end."""
+        names = set(names)
         for name in names:
             self._baseline.pop(name, None)
             self._roots.pop(name, None)
-            self.lineage.forget([name])
+        self.lineage.forget(names)
+        if self._unsettled is not None:
+            self._unsettled.names = [name for name in self._unsettled.names if name not in names]
 
     def adopt(self, names: Iterable[str]) -> None:
         """Count the present values of these names as what the other end has (handles, and what was kept)."""
@@ -262,8 +291,9 @@ class Replica:
         """Modules that the snapshot needs. Raises ``ModuleMissing``; returns a sentence for each of another version."""
         return modules.check(snapshot.modules, "notebook" if self.side == "client" else "worker")
 
-    def apply(self, snapshot: Snapshot, stream: memoryview | bytes, buffers: Iterable[memoryview]) -> Change:
-        """Take over a snapshot: all of it or, with ``SnapshotRefused``, nothing of it."""
+    def apply(self, snapshot: Snapshot, stream: memoryview | bytes, buffers: Iterable[memoryview], *, settle: bool = True) -> Change:
+        """Take over a snapshot: all of it or, with ``SnapshotRefused``, nothing of it. ``settle``: at once; else whoever calls this
+        does so before code of the person's may run, and answers the other end first."""
         self._end_sync()
         known = self._roots.items()
         gone = {n for n, key in known if n in snapshot.names and id(self.namespace.get(n)) != key}
@@ -278,19 +308,29 @@ class Replica:
             applying.take_over(load, snapshot, stream, buffers)
             self.forget([*snapshot.names, *snapshot.deleted])
             replaced = load.replaced
-            try:
-                # What is kept has a handle at the client, and no copy that could be told apart by a token.
-                self.objects.learn(self._peer, snapshot.serial, load.memos, {*load.skip, *self.kept.keys})
-            except MemoryError:  # it is taken over all the same; what was not looked at counts as changed, and is sent whole
-                self.objects.clear()
+            # What is kept has a handle at the client, and no copy that could be told apart by a token.
+            self._unsettled = _Unsettled(snapshot.serial, list(snapshot.names), load.memos, {*load.skip, *self.kept.keys})
             del load  # what it holds counts as in use
             applying.replace_everywhere(replaced)
             del replaced
             self.lineage.agree(agreed)
-            with contextlib.suppress(MemoryError):  # likewise
-                self._set_baseline(snapshot.names)
-        self.objects.prune()
+        if settle:
+            self.settle()
         return change
+
+    def settle(self) -> None:
+        """Look at what was taken over last, so that a change of it will be seen, and know its objects again."""
+        todo, self._unsettled = self._unsettled, None
+        if todo is None:
+            return
+        with _no_collection():
+            try:
+                self.objects.learn(self._peer, todo.serial, todo.memos, todo.skip)
+                todo.memos = []
+                self._set_baseline(todo.names)
+            except MemoryError:  # it was taken over all the same; what was not looked at counts as changed, and is sent whole
+                self.objects.clear()
+        self.objects.prune()
 
     # ------------------------------------------------------------ around a cell
 
@@ -343,6 +383,7 @@ class Replica:
             self._baseline[name], self._parts[name], self._roots[name] = found.fingerprint, found.identity, id(value)
 
     def _end_sync(self) -> None:
+        self.settle()
         self._probes.clear()
         self._probers.clear()
         self._reduced = {}

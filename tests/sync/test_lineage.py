@@ -199,3 +199,13 @@ def resend(pair: Any) -> None:
         pair.carry(export, pair.kernel, pair.client)
     except SnapshotRefused:
         pair.kernel.abandon(export)
+
+
+def test_a_table_that_is_cut_short() -> None:
+    from jupyter_gpu.sync.segments import Segment, read, written
+
+    table = written([Segment(1, 2, 3, 4)])
+    assert read(table + b"more") == ([Segment(1, 2, 3, 4)], len(table))
+    for damaged in (table[:-1], table[:4], b"\x05\0\0\0abcde"):
+        with pytest.raises(ValueError, match="damaged"):
+            read(damaged)

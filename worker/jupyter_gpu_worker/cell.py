@@ -181,13 +181,25 @@ class CellRunner:
             self.kept.release(message.terms.released)
             warnings = self._modules(message, buffers)
             if message.snapshot is not None:
-                self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store, self.replica.live))
+                arrived = unpack(message.snapshot, buffers, self.store, self.replica.live)
+                self.replica.apply(message.snapshot, *arrived, settle=bool(message.code))
         except JupyterGpuError as error:
             self.kernel.tell(
                 CellDone(run_id=message.run_id, status="refused", execution_count=message.execution_count, refused=error.to_record())
             )
             return
         applied = time.perf_counter()
+        if not message.code:  # a delivery: nothing runs, and so nothing changes
+            done = CellDone(
+                run_id=message.run_id,
+                status="ok",
+                execution_count=message.execution_count,
+                apply_seconds=applied - began,
+                warnings=warnings,
+            )
+            self.kernel.tell(done)
+            self.replica.settle()
+            return
         self.stubs = frozenset(message.stubs)
         self.builtins.update(vars(builtins))
         self.builtins["input"] = self.kernel.raw_input  # ipykernel puts it into builtins later than this
@@ -356,7 +368,7 @@ class CellRunner:
         self.namespace.update(values)
         try:
             with self.kept.aside():
-                export = self.replica.export(values, only_changed=False)
+                export = self.replica.export_copies(list(values))
         finally:
             for each in values.keys() - shadowed.keys():
                 del self.namespace[each]

@@ -35,7 +35,7 @@ trusted = frozenset(
 
 def route_of(kind: type, pickler: Pickler) -> Route | None:
     if kind is not sys.modules["numpy"].ndarray:
-        return None
+        return _reduce_fields if kind.__name__ == "VoidDType" else None
     return _reduce_array
 
 
@@ -94,6 +94,13 @@ def _reduce_array(pickler: Pickler, array: Any) -> Any:
         return _reduce_flat(pickler, array) if array.dtype.hasobject and array.ndim and array.size > LONG else NotImplemented
     offset = array.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
     return _view, (whole, offset, array.shape, array.strides, array.dtype)
+
+
+def _reduce_fields(pickler: Pickler, dtype: Any) -> Any:
+    """The table of the fields of a structured dtype is nobody's variable: with one that is the same object in every pickle, a value
+    would seem to share something with all that went before."""
+    make, arguments, state = dtype.__reduce__()
+    return make, arguments, tuple(dict(part) if type(part) is dict else part for part in state)
 
 
 def _reduce_flat(pickler: Pickler, array: Any) -> Any:
