@@ -204,7 +204,9 @@ class Writer:
             views = codecs.views_among(_arrays_in(pickler.memo.copy(), pickler.private)) if pickler.met_arrays else {}
             if views:
                 pickler = self._dumped(values, views)
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # SystemExit too: a value must not end the process by being looked at
             return False
         if pickler.notes or pickler.storages:
             return False

@@ -194,9 +194,13 @@ both = [a, a]""")
 
 
 def test_copies_that_cannot_be_made_in_one_go(pair: Any) -> None:
-    pair.local("import threading; lock, fine = [threading.Lock()], [1]")
-    export = pair.client.export_copies(["lock", "fine"])
-    assert [each.name for each in export.stuck] == ["lock"] and set(export.sent) == {"fine"}
+    pair.local("""
+import threading
+class Ends:
+    def __reduce__(self): raise SystemExit(3)
+lock, ends, fine = [threading.Lock()], Ends(), [1]""")
+    export = pair.client.export_copies(["lock", "ends", "fine"])
+    assert {each.name for each in export.stuck} == {"lock", "ends"} and set(export.sent) == {"fine"}
 
 
 def test_copies_keep_views(pair: Any) -> None:
