@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from ..sync.chunks import ChunkStore, Parcel, pack, unpack
 from ..sync.delta import STALE
 from ..sync.handles import Handle
-from ..sync.lineage import Question
 from ..sync.modules import missing
 from ..sync.replica import Change, Export, Replica
 from ..sync.trust import may_bind
@@ -43,6 +42,7 @@ from .held import Fetcher as Fetcher
 from .held import Held, is_result
 from .held import home_of as home_of
 from .interrupts import Interrupts
+from .offers import Offers
 from .outputs import Publisher
 from .session import Received, Session
 from .sources import Sources
@@ -67,6 +67,7 @@ class Remote:
         self.held = Held(shell.user_ns, partial(Fetcher, self))
         self.replica = Replica(shell.user_ns, "client", handle_of=self.held.of)
         self.chunks = ChunkStore(copies=self.replica.lineage.copies)
+        self.offers = Offers(self)
         self.sources = Sources()
         self.comms = Comms(shell, self._forward)
         self.lock = threading.RLock()
@@ -83,7 +84,6 @@ class Remote:
         self.notes: list[str] = []  #: warnings of what was taken over, not said yet
         self._offers: dict[int, Export] = {}  #: serial -> what a Fetch was answered with
         self.fetches = 0
-        self._asked = 0
         self._busy = threading.Lock()
         self._running = False  #: a cell pumps: what comes for the listener waits for what it has still to handle
         self._after: list[Received] = []
@@ -243,7 +243,9 @@ class Remote:
     def ship(self, export: Export, first: int = 0, *, whole: bool = False) -> Parcel:
         """Send the big buffers of an export, or what changed in them; the parcel's inline ones go with the message that carries its
         snapshot."""
-        parcel = pack(export, first, None if whole else self.replica.lineage, self._lacks)
+        parcel = pack(export, first, None if whole else self.replica.lineage, self.offers.pieces)
+        if not whole:
+            self.offers.leave_out_shared(parcel)
         done, total = 0, sum(map(len, parcel.chunks.values()))
         for name, data in parcel.chunks.items():
             if self.session is not None:
@@ -256,15 +258,8 @@ class Remote:
         if self.on_progress is not None:
             self.on_progress(before + arrived, total)
 
-    def _lacks(self, question: Question) -> set[int]:
-        """Which pieces the kernel lacks."""
-        self._asked += 1
-        asked = self._asked
-        self.send(Offer(id=asked, digests=question.pieces, base=question.base, step=question.step))
-        return set(self.wait(lambda m, b: m.positions if isinstance(m, Want) and m.id == asked else None))
-
     def _lacking(self, offer: Offer) -> list[int]:
-        return self.replica.lacking(offer) if offer.base else self.chunks.missing(offer.digests)
+        return self.replica.lacking(offer) if offer.base else list(range(len(offer.digests)))
 
     def sent(self, export: Export) -> None:
         """The kernel has taken over what was exported."""

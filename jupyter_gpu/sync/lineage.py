@@ -178,7 +178,7 @@ class Lineage:
                 if made is not None:
                     found[ref.digest] = made
         if any(old is not None for _, old, _ in parts):
-            made = delta.encode_parts([*parts, (view[end:], None, b"")])
+            made = delta.encode_parts([*parts, (view[end:], None, b"")], pickled=True)
             if made is not None:
                 found[snapshot.stream.digest] = made
         return found

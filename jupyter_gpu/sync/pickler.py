@@ -19,7 +19,7 @@ import cloudpickle
 
 from . import codecs
 from .elsewhere import Environment, reduce_environment, why_elsewhere
-from .flat import IN_BAND, Flats, Known
+from .flat import IN_BAND, Flats, Known, pickled
 from .handles import Handle
 from .imports import imports_in
 from .inplace import content_of, home_of, is_found_by_name
@@ -384,6 +384,7 @@ class TokenPickler(Pickler):
         if kind == "twin":
             self._whole = obj
         elif codecs.is_long_and_flat(content):
-            # Nothing in it can be known, and to be asked for each number would cost ten times the pickle.
-            return kind + "!", token, pickle.dumps(content, 5)
+            # Nothing in it can be known, and to be asked for each number would cost ten times the pickle. The same bytes as when it
+            # went for the first time: then a delta finds them.
+            return kind + "!", token, bytes(pickled(content))
         return kind, token, content

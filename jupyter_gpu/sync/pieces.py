@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import xxhash
 
@@ -24,9 +24,21 @@ from ..wire.codec import BytesLike
 PIECE, _WIDEST = 64 << 10, 1 << 20
 #: Bytes of one digest.
 WIDTH = 16
-#: Bytes of a content-defined piece: at least, at most. Between them a boundary comes every 48 KiB, so that the mean is 64.
-SMALLEST, LARGEST = 16 << 10, 256 << 10
-_BETWEEN = 48 << 10
+
+
+class Sizes(NamedTuple):
+    """Bytes of content-defined pieces: at least, at most; between them a boundary comes so often."""
+
+    smallest: int
+    largest: int
+    between: int
+
+
+#: Of a buffer: the mean is 64 KiB.
+COARSE = Sizes(16 << 10, 256 << 10, 48 << 10)
+#: Of a pickle, which has marks of its own every thousand elements, and larger ones every 64 KiB: between two of these there is room for
+#: several.
+FINE = Sizes(256, 4096, 512)
 #: Words of 8 bytes that decide about one position, each with a factor of its own (odd, from the digits of the golden ratio and pi).
 _FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
 _WORD = 8
@@ -117,17 +129,17 @@ def step_of(old: int, new: int) -> int:
     return math.gcd(_WORD, old, new) if old != new else math.gcd(4, old)
 
 
-def cut(buffer: BytesLike, step: int) -> list[tuple[int, int]]:
+def cut(buffer: BytesLike, step: int, sizes: Sizes = COARSE) -> list[tuple[int, int]]:
     """Content-defined pieces (offset, length). Boundaries are at multiples of ``step`` bytes (1, 2, 4, 8). Needs numpy."""
     view = flat(buffer)
     size = view.nbytes
     found: list[tuple[int, int]] = []
-    candidates = _candidates(view, step)
+    candidates = _candidates(view, step, sizes.between)
     start, at = 0, 0
     while start < size:
-        at = int(candidates.searchsorted(start + SMALLEST))
+        at = int(candidates.searchsorted(start + sizes.smallest))
         end = int(candidates[at]) if at < len(candidates) else size
-        end = min(end, start + LARGEST, size)
+        end = min(end, start + sizes.largest, size)
         found.append((start, end - start))
         start = end
     return found
@@ -139,12 +151,12 @@ def names_of(buffer: BytesLike, pieces: list[tuple[int, int]]) -> list[bytes]:
     return [xxhash.xxh3_128_digest(view[offset : offset + length]) for offset, length in pieces]
 
 
-def _candidates(view: memoryview, step: int) -> Any:
+def _candidates(view: memoryview, step: int, between: int) -> Any:
     """Positions, in order, before which the content says that a piece may end."""
     import numpy as np
 
     # A word in `limit` is a boundary by chance.
-    limit = np.uint64((1 << 64) // (_BETWEEN // step))
+    limit = np.uint64((1 << 64) // (between // step))
     width = len(_FACTORS)
     found = [np.empty(0, np.int64)]
     for shift in range(0, _WORD, step):

@@ -30,6 +30,7 @@ from jupyter_gpu.wire.messages import (
     StopSession,
 )
 
+from .environment import without_private
 from .fleet import state
 from .fleet.told import info
 
@@ -113,7 +114,7 @@ class RpcConnection:
         self.sessions.add(session_id)
         own = self._gateway.own
         interpreter = message.interpreter if own and message.interpreter != sys.executable else ""
-        manager.options[session_id] = (message.env, message.cwd if own else "")
+        manager.options[session_id] = (without_private(message.env), message.cwd if own else "")
         failure: list[JupyterGpuError] = []
 
         def refused(session: SessionInfo, error: JupyterGpuError | None) -> None:
