@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakValueDictionary
 
 from . import torch_codec
 from .codecs import is_made_view
@@ -92,7 +93,8 @@ def swap_tensor(old: Any, twin: Any, journal: Journal) -> bool:
     with torch.no_grad():
         data, grad = old.detach(), old.grad if old.is_leaf else None
         attributes = dict(old.__dict__)
-        if old.shape == twin.shape and old.dtype == twin.dtype and old.device == twin.device:
+        same = old.shape == twin.shape and old.dtype == twin.dtype and old.device == twin.device
+        if same and not _is_untied(data, twin, journal):
             if (once := _each_once(data)) is None:
                 return False
             if (rows := _rows(data, twin)) is not None:
@@ -120,6 +122,38 @@ def swap_tensor(old: Any, twin: Any, journal: Journal) -> bool:
         old.__dict__.clear()
         old.__dict__.update(twin.__dict__)
     return True
+
+
+class _Filled:
+    """Which bytes of a storage here have the content of which storage that came, in the load under way."""
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[int, int, int]] = []  #: from, to, address of the storage that came: the load's memo holds it
+
+    def __call__(self) -> None:
+        """As a step of a journal, which holds this for as long as the load takes."""
+
+
+#: Address of a storage -> what was filled of it.
+_filled: WeakValueDictionary[int, _Filled] = WeakValueDictionary()
+
+
+def _is_untied(old: Any, twin: Any, journal: Journal) -> bool:
+    """Whether the memory of ``old`` took over another tensor's content in this load: it is one memory here, and has become two over there.
+    Only what is contiguous is compared: columns of one matrix lie between each other."""
+    here, there = old.untyped_storage(), twin.untyped_storage()
+    if not old.is_contiguous() or not old.nbytes or here._cdata == there._cdata:
+        return False
+    filled = _filled.get(here._cdata)
+    if filled is None:
+        filled = _filled[here._cdata] = _Filled()
+        journal.append(filled)
+    start = old.storage_offset() * old.element_size()
+    end = start + old.nbytes
+    if any(first < end and start < last and other != there._cdata for first, last, other in filled.spans):
+        return True
+    filled.spans.append((start, end, there._cdata))
+    return False
 
 
 def _copy_tensor(once: Any, data: Any, twin: Any, journal: Journal) -> None:
