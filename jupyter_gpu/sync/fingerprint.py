@@ -14,6 +14,8 @@ from ..wire.messages import CannotTravel
 from . import pages
 from .diagnose import find_culprit
 from .flat import FLAT, Flats, Known, is_long_and_flat, repeats
+from .lists import Kept as KeptList
+from .lists import Lists, can_tell
 from .pickler import Pickler, Reduced, pickler_for
 
 T = TypeVar("T")
@@ -94,6 +96,17 @@ class Atom(Probe):
         self.fingerprint = xxhash.xxh3_128_digest(self.stream)
 
 
+class Recalled(Atom):
+    """Of a long list of plain values that is known without a look at them. It has no stream, which has to be made if it is sent."""
+
+    def __init__(self, value: list[Any], known: KeptList) -> None:
+        super().__init__(None)
+        self.value, self.stream = value, b""
+        self.flat = self.abridged = True
+        self.size, self.fingerprint = known.size, known.fingerprint
+        self._memo = None
+
+
 def probe(
     value: Any,
     name: str,
@@ -101,15 +114,21 @@ def probe(
     reduced: Reduced | None = None,
     flats: Flats | None = None,
     kept: Mapping[int, str] | None = None,
+    lists: Lists | None = None,
 ) -> Probe:
     """Pickle ``value`` and look at what comes out. Never raises for a value that cannot be pickled: ``stuck`` tells. ``kept``: id -> key
-    of values that stay here, and are passed over."""
+    of values that stay here, and are passed over. ``flats`` and ``lists``: what is known, for which a stand-in will do; ``lists`` without
+    ``flats`` only learns."""
     stays = bool(kept) and id(value) in (kept or ())
     if type(value) in FLAT and not stays:
         with contextlib.suppress(MemoryError):  # what has no room is told of below
             return Atom(value)
     reduced = {} if reduced is None else reduced
     picklers: list[Pickler] = []
+    learns = lists is not None and type(value) is list and not kept and can_tell()
+    if learns and lists is not None and flats is not None and (known := lists.find(name, value)) is not None:
+        return Recalled(value, known)
+    copies: list[list[Any]] = []
 
     def dump() -> bool:
         picklers.append(
@@ -117,6 +136,8 @@ def probe(
         )  # a new one each time: half a memo is left in it
         flat = not stays and is_long_and_flat(value)
         pickler.fast = flat and not repeats(value)
+        if flat and learns:
+            copies[:] = [value[:]]
         pickler.dump(value)
         return flat
 
@@ -126,7 +147,10 @@ def probe(
         raise
     except BaseException as error:  # SystemExit too: a value must not end the process by being looked at
         return Probe(value, picklers[-1], _culprit(value, name, namespace, error, reduced, kept))
-    return Probe(value, picklers[-1], flat=flat)
+    found = Probe(value, picklers[-1], flat=flat)
+    if flat and copies and lists is not None:
+        lists.keep(name, copies.pop(), found.fingerprint, found.size)
+    return found
 
 
 def undisturbed(work: Callable[[], T]) -> T:

@@ -26,6 +26,7 @@ from .flat import Flats
 from .handles import Handle
 from .kept import Kept
 from .lineage import Lineage, lacking
+from .lists import Lists
 from .objects import KnownObjects, identities
 from .pickler import Reduced
 from .trust import Trust
@@ -126,6 +127,7 @@ class Replica:
         self._probes: dict[str, Probe] = {}
         self._reduced: Reduced = {}
         self._flats = Flats()
+        self._lists = Lists()
         self.objects = KnownObjects(namespace)
 
     # ------------------------------------------------------------ sending
@@ -187,6 +189,7 @@ class Replica:
                 self.objects.learn(self.side, export.snapshot.serial, export.memo, export.skip)
             export.memo = []
             self.objects.prune()
+            self._lists.prune(self.namespace)
 
     def abandon(self, export: Export) -> None:
         """The other end did not take it: its names count as changed."""
@@ -199,6 +202,7 @@ class Replica:
         self._baseline.clear()
         self._roots.clear()
         self._flats.clear()
+        self._lists.clear()
         self.objects.clear()
         self.lineage.reset()
 
@@ -255,6 +259,7 @@ class Replica:
         """Free what only this replica still holds. Every sync does it too; worth calling after a local cell."""
         self._end_sync()
         self.objects.prune()
+        self._lists.prune(self.namespace)
 
     # ------------------------------------------------------------ receiving
 
@@ -291,6 +296,7 @@ class Replica:
                 for name in snapshot.names:
                     self._set_baseline(name)
         self.objects.prune()
+        self._lists.prune(self.namespace)
         return change
 
     # ------------------------------------------------------------ around a cell
@@ -326,11 +332,12 @@ class Replica:
         found = self._probes.get(name)
         if found is None or found.value is not value or (whole and found.abridged):
             flats = None if whole else self._flats
-            found = self._probes[name] = probe(value, name, self.namespace, self._reduced, flats, self.kept.keys)
+            found = self._probes[name] = probe(value, name, self.namespace, self._reduced, flats, self.kept.keys, self._lists)
         return found
 
     def _set_baseline(self, name: str) -> None:
-        self._baseline[name] = probe(self.namespace[name], name, self.namespace, flats=self._flats, kept=self.kept.keys).fingerprint
+        found = probe(self.namespace[name], name, self.namespace, flats=self._flats, kept=self.kept.keys, lists=self._lists)
+        self._baseline[name] = found.fingerprint
         self._roots[name] = id(self.namespace[name])
         self._parts[name] = identities(self.namespace[name])
 
