@@ -12,10 +12,11 @@ import xxhash
 
 from ..wire.messages import CannotTravel
 from . import pages
+from .addresses import can_tell
 from .diagnose import find_culprit
 from .flat import FLAT, Flats, Known, is_long_and_flat, repeats
 from .lists import Kept as KeptList
-from .lists import Lists, can_tell
+from .lists import Lists
 from .pickler import Pickler, Reduced, pickler_for
 
 T = TypeVar("T")

@@ -1,72 +1,21 @@
-"""Long lists of plain values, known again by the pointers of their items: no item is touched, which is what takes the time.
+"""Long lists of plain values, known again by the addresses of their items.
 
-The items are held in copies of the list, so that no other object can come to have the address of one of them. What tells of the pointers
-is memory of CPython's own: whether it is there is tried out once, and without it such a list is pickled each time.
+The items are held in copies of the list, so that no other object can come to have the address of one of them.
 """
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import marshal
-import sys
-import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import compress
 from operator import is_not
 from typing import Any
 
 import xxhash
 
+from .addresses import WORD, pointers_of
 from .flat import FLAT, LONG, PIECE
-
-_WORD = ctypes.sizeof(ctypes.c_void_p)
-
-
-class _List(ctypes.Structure):
-    """``PyListObject``."""
-
-    _fields_ = (
-        ("head", ctypes.c_char * (list.__basicsize__ - 3 * _WORD)),
-        ("length", ctypes.c_ssize_t),
-        ("items", ctypes.POINTER(ctypes.c_char)),
-        ("room", ctypes.c_ssize_t),
-    )
-
-
-def pointers_of(values: list[Any]) -> bytes:
-    """The addresses of the items. Only where ``can_tell``."""
-    shown = _List.from_address(id(values))
-    items = shown.items  # where the list keeps them is looked up when they are copied, and not before
-    collecting = gc.isenabled()
-    gc.disable()  # what it calls could be another thread's turn
-    try:
-        # One expression without a call: no other thread has its turn in the midst of it, which could shorten the list.
-        return items[: shown.length * _WORD] if shown.length else b""
-    finally:
-        if collecting:
-            gc.enable()
-
-
-@lru_cache(maxsize=1)
-def can_tell() -> bool:
-    """Whether lists are laid out as we think, and one thread runs at a time."""
-    if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
-        return False
-    values: list[Any] = ["a", 2, None, [], 1.5]
-    try:
-        for length in (5, 6, 3):
-            values = [*values, len(values)][:length]
-            shown = _List.from_address(id(values))
-            if shown.length != length or shown.room < length:
-                return False
-            if pointers_of(values) != b"".join(id(v).to_bytes(_WORD, sys.byteorder) for v in values):
-                return False
-    except Exception:
-        return False
-    return True
 
 
 @dataclass(frozen=True)
@@ -99,7 +48,7 @@ class Lists:
         if kept is None or len(value) <= LONG:
             return None
         view = memoryview(pointers_of(value))
-        width = PIECE * _WORD
+        width = PIECE * WORD
         digests = [xxhash.xxh3_128_digest(view[at : at + width]) for at in range(0, len(view), width)]
         if digests == [piece.pointers for piece in kept.pieces]:
             return kept
@@ -156,6 +105,3 @@ _NOTHING = _Piece([], b"")
 def _content_of(told: list[Any]) -> bytes:
     """The same for the same content, whichever objects it is made of."""
     return xxhash.xxh3_128_digest(marshal.dumps(told, 2))  # version 2 tells nothing of identity
-
-
-__all__ = ["Kept", "Lists", "can_tell", "pointers_of"]

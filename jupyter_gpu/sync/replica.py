@@ -17,7 +17,7 @@ from typing import Any
 from ..wire.errors import SnapshotRefused
 from ..wire.messages import CannotTravel, CellNames, Offer, Snapshot
 from . import apply as applying
-from . import modules
+from . import codecs, modules
 from .delta import STALE_BYTES
 from .exceptions import dump_exception, load_exception
 from .export import Export, Writer
@@ -292,6 +292,7 @@ class Replica:
             applying.replace_everywhere(replaced)
             del replaced
             self.lineage.agree(agreed)
+            self._flats.learn(codecs.loaded_flats())
             with contextlib.suppress(MemoryError):  # likewise
                 for name in snapshot.names:
                     self._set_baseline(name)

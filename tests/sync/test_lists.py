@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jupyter_gpu.sync import lists as module
+from jupyter_gpu.sync import addresses as module
+from jupyter_gpu.sync.addresses import can_tell, pointers_of
 from jupyter_gpu.sync.fingerprint import Probe, Recalled, probe
 from jupyter_gpu.sync.flat import LONG, PIECE, Flats
-from jupyter_gpu.sync.lists import Lists, can_tell, pointers_of
+from jupyter_gpu.sync.lists import Lists
 
 pytestmark = pytest.mark.skipif(not can_tell(), reason="no lists whose layout is known")
 
@@ -201,7 +202,7 @@ def test_pointers_are_the_addresses_of_the_items() -> None:
 
 
 def test_where_it_is_not_known_what_a_list_looks_like(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in [("pointers_of", lambda _: b""), ("pointers_of", lambda _: 1 / 0), ("_List", module._Piece)]:
+    for name, value in [("pointers_of", lambda _: b""), ("pointers_of", lambda _: 1 / 0), ("_List", Lists)]:
         with monkeypatch.context() as patched:
             patched.setattr(module, name, value)
             assert not can_tell.__wrapped__()
