@@ -6,7 +6,7 @@ time shows, if not in this digest, then in the next one. Of a buffer of which fe
 are hashed (``pieces``): 0.1 ms for 256 MiB of which one element changed, where all of it takes 10.
 
 What it costs: the first write to each page of 4 KiB that is watched, 0.2 to 0.4 ms for a MiB; the first time that a watched array of
-256 MiB is written from end to end takes 80 to 130 ms, where it takes 20 otherwise. So memory is watched from the first time on that
+256 MiB is written from end to end takes 52 to 130 ms, where it takes 10 to 20 otherwise. So memory is watched from the first time on that
 its digest is taken, when it goes to the other end or comes from there, which costs more than that; but what was then written
 wholesale has to be found unchanged a few times before it is watched again, and twice as often each time.
 """

@@ -450,7 +450,7 @@ def test_no_write_is_ever_missed(pages: Pages, seed: int) -> None:
         elif kind == 9:
             child = os.fork()
             if child == 0:
-                array[where] = value + 1
+                array[where] = value ^ 1
                 os._exit(0)
             os.waitpid(child, 0)
             array[at(array)] = value
