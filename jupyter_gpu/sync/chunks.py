@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from ..wire.codec import BytesLike
 from ..wire.errors import SnapshotRefused
 from ..wire.messages import BufferRef, Snapshot
-from . import delta
+from . import delta, pages
 from .copies import Copies
 from .lineage import Ask, Lineage
 from .pieces import digest
@@ -112,7 +112,10 @@ def unpack(
         for ref in (ref for i, ref in enumerate(carriers) if i in made and ref.inline < 0):
             store.discard(ref.digest)
     store.settle()
-    return (memoryview(b""), found) if snapshot.stream is None else (found[0], found[1:])
+    stream, found = (memoryview(b""), found) if snapshot.stream is None else (found[0], found[1:])
+    for ref, data in zip(snapshot.buffers, found):
+        pages.pages.arrived(data, ref.digest)  # before anybody can write to it
+    return stream, found
 
 
 def _told(ref: BufferRef, told: BufferRef, buffers: Sequence[memoryview], store: ChunkStore, live: delta.Lookup | None) -> memoryview:

@@ -13,8 +13,11 @@ import xxhash
 
 from ..wire.messages import CannotTravel
 from . import pages
+from .addresses import can_tell
 from .diagnose import find_culprit
 from .flat import FLAT, Flats, Known, is_long_and_flat, repeats
+from .lists import Kept as KeptList
+from .lists import Lists
 from .objects import identities
 from .pickler import NOTED, Pickler, Reduced, pickler_for
 from .simple import identity_of, marshalled, parts_of
@@ -126,15 +129,21 @@ class Pickled(Probe):
 
 class Prober:
     """Looks at the values of one sync, one after the other, with one pickler. ``kept``: id -> key of values that stay here, and are
-    passed over."""
+    passed over. ``flats`` and ``lists``: what is known, for which a stand-in will do; ``lists`` without ``flats`` only learns."""
 
     def __init__(
-        self, namespace: dict[str, Any], reduced: Reduced | None = None, flats: Flats | None = None, kept: Mapping[int, str] | None = None
+        self,
+        namespace: dict[str, Any],
+        reduced: Reduced | None = None,
+        flats: Flats | None = None,
+        kept: Mapping[int, str] | None = None,
+        lists: Lists | None = None,
     ) -> None:
         self._namespace = namespace
         self._reduced: Reduced = {} if reduced is None else reduced
         self._flats = flats
         self._kept = kept
+        self._lists = lists
         self._pickler: Pickler | None = None
 
     def look(self, value: Any, name: str, keep: Callable[[Probe], bool] = lambda found: True) -> Probe:
@@ -150,6 +159,10 @@ class Prober:
 
     def _pickled(self, value: Any, name: str, keep: Callable[[Probe], bool]) -> Probe:
         stays = bool(self._kept) and id(value) in (self._kept or ())
+        lists = self._lists if type(value) is list and not self._kept and can_tell() else None
+        if lists is not None and self._flats is not None and (known := lists.find(name, value)) is not None:
+            return Recalled(value, known)
+        copies: list[list[Any]] = []
         flat = not stays and is_long_and_flat(value)
 
         def dump() -> Pickler:
@@ -158,6 +171,8 @@ class Prober:
                 pickler = pickler_for(self._namespace, self._reduced, flats=self._flats, kept=self._kept)
             used.append(pickler)
             pickler.fast = flat and not repeats(value)
+            if flat and lists is not None:
+                copies[:] = [value[:]]
             pickler.dump(value)
             return pickler
 
@@ -169,6 +184,8 @@ class Prober:
         except BaseException as error:  # SystemExit too: a value must not end the process by being looked at
             return Pickled(value, used[-1], _culprit(value, name, self._namespace, error, self._reduced, self._kept))
         found = Pickled(value, pickler, flat=flat)
+        if copies and lists is not None:
+            lists.keep(name, copies.pop(), found.fingerprint, found.size)
         if len(found.stream) > _LARGE:  # clearing a table costs as much as it once had entries
             found._pickler = pickler
             return found
@@ -179,6 +196,18 @@ class Prober:
         return found
 
 
+class Recalled(Probe):
+    """Of a long list of plain values that is known without a look at them. It has no stream, which has to be made if it is sent."""
+
+    flat = abridged = True
+
+    def __init__(self, value: list[Any], known: KeptList) -> None:
+        self.value = value
+        self.size, self.fingerprint = known.size, known.fingerprint
+        self.identity = identities(value)
+        self._memo = None
+
+
 def probe(
     value: Any,
     name: str,
@@ -186,9 +215,10 @@ def probe(
     reduced: Reduced | None = None,
     flats: Flats | None = None,
     kept: Mapping[int, str] | None = None,
+    lists: Lists | None = None,
 ) -> Probe:
     """As ``Prober.look``, of one value alone."""
-    return Prober(namespace, reduced, flats, kept).look(value, name)
+    return Prober(namespace, reduced, flats, kept, lists).look(value, name)
 
 
 def undisturbed(work: Callable[[], T]) -> T:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -72,9 +73,20 @@ def measure(buffer: BytesLike) -> Known:
     if size <= PIECE:
         return Known(xxhash.xxh3_128_digest(view), size)
     hashed, piece = xxhash.xxh3_128_digest, piece_size(size)
-    pieces = b"".join([hashed(view[at : at + piece]) for at in range(0, size, piece)])
+    return _named(b"".join([hashed(view[at : at + piece]) for at in range(0, size, piece)]), size)
+
+
+def measure_again(old: Known, buffer: BytesLike, changed: Iterable[int]) -> Known:
+    """Name a buffer that had the name ``old`` before these of its fixed pieces, by their numbers, may have changed."""
+    view, piece, pieces = flat(buffer), piece_size(old.size), bytearray(old.pieces)
+    for number in changed:
+        pieces[WIDTH * number : WIDTH * (number + 1)] = xxhash.xxh3_128_digest(view[number * piece : (number + 1) * piece])
+    return _named(bytes(pieces), old.size)
+
+
+def _named(pieces: bytes, size: int) -> Known:
     # The seed keeps it apart from a buffer that holds these digests as its bytes, and tells sizes apart.
-    made = Known(hashed(pieces, size), size, pieces)
+    made = Known(xxhash.xxh3_128_digest(pieces, size), size, pieces)
     with _lock:
         _recent.pop(made.digest, None)
         _recent[made.digest] = made
@@ -83,14 +95,19 @@ def measure(buffer: BytesLike) -> Known:
     return made
 
 
+def recall(name: bytes) -> Known | None:
+    """What ``measure`` gave a moment ago for a buffer of this digest."""
+    with _lock:
+        return _recent.get(name)
+
+
 _recent: dict[bytes, Known] = {}
 _lock = threading.Lock()
 
 
 def known(name: bytes, buffer: BytesLike) -> Known:
     """What ``measure`` gives for a buffer whose digest was computed a moment ago: ``name``."""
-    with _lock:
-        found = _recent.get(name)
+    found = recall(name)
     return found if found is not None and found.size == memoryview(buffer).nbytes else measure(buffer)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from ..wire.errors import SnapshotRefused
 from ..wire.messages import CannotTravel, CellNames, Offer, Snapshot
 from . import apply as applying
-from . import modules
+from . import codecs, modules
 from .delta import STALE_BYTES
 from .exceptions import dump_exception, load_exception
 from .export import Export, Writer
@@ -25,6 +25,7 @@ from .flat import Flats
 from .handles import Handle
 from .kept import Kept
 from .lineage import Lineage, lacking
+from .lists import Lists
 from .objects import KnownObjects
 from .pickler import Reduced
 from .trust import Trust
@@ -137,6 +138,7 @@ class Replica:
         self._unsettled: _Unsettled | None = None
         self._reduced: Reduced = {}
         self._flats = Flats()
+        self._lists = Lists()
         self.objects = KnownObjects(namespace)
 
     # ------------------------------------------------------------ sending
@@ -214,6 +216,7 @@ class Replica:
                 self.objects.learn(self.side, export.snapshot.serial, export.memo, export.skip)
             export.memo = []
             self.objects.prune()
+            self._lists.prune(self.namespace)
 
     def abandon(self, export: Export) -> None:
         """The other end did not take it: its names count as changed."""
@@ -226,6 +229,7 @@ class Replica:
         self._baseline.clear()
         self._roots.clear()
         self._flats.clear()
+        self._lists.clear()
         self.objects.clear()
         self.lineage.reset()
 
@@ -284,6 +288,7 @@ class Replica:
         """Free what only this replica still holds. Every sync does it too; worth calling after a local cell."""
         self._end_sync()
         self.objects.prune()
+        self._lists.prune(self.namespace)
 
     # ------------------------------------------------------------ receiving
 
@@ -314,6 +319,7 @@ class Replica:
             applying.replace_everywhere(replaced)
             del replaced
             self.lineage.agree(agreed)
+            self._flats.learn(codecs.loaded_flats())
         if settle:
             self.settle()
         return change
@@ -331,6 +337,7 @@ class Replica:
             except MemoryError:  # it was taken over all the same; what was not looked at counts as changed, and is sent whole
                 self.objects.clear()
         self.objects.prune()
+        self._lists.prune(self.namespace)
 
     # ------------------------------------------------------------ around a cell
 
@@ -373,11 +380,11 @@ class Replica:
         found = self._probers.get(whole)
         if found is None:
             flats = None if whole else self._flats
-            found = self._probers[whole] = Prober(self.namespace, self._reduced, flats, self.kept.keys)
+            found = self._probers[whole] = Prober(self.namespace, self._reduced, flats, self.kept.keys, self._lists)
         return found
 
     def _set_baseline(self, names: Iterable[str]) -> None:
-        prober = Prober(self.namespace, flats=self._flats, kept=self.kept.keys)
+        prober = Prober(self.namespace, flats=self._flats, kept=self.kept.keys, lists=self._lists)
         for name in names:
             found = prober.look(value := self.namespace[name], name, lambda found: False)
             self._baseline[name], self._parts[name], self._roots[name] = found.fingerprint, found.identity, id(value)

@@ -39,7 +39,7 @@ def swap_array(old: Any, twin: Any, journal: Journal) -> bool:
             return False
     if old.nbytes > _LARGE and _can_exchange(old, twin):
         here, there = (a.reshape(-1) if old.flags.c_contiguous else a.T.reshape(-1) for a in (old, twin))  # views: they are contiguous
-        _exchange(here, there, old.itemsize, type(old).copy, journal)
+        _exchange(here, there, old.itemsize, type(old).copy, _have_same_bytes, journal)
         return True
     before = old.copy(order="K")
     journal.append(lambda: old.__setitem__(..., before))
@@ -55,9 +55,9 @@ def _can_exchange(old: Any, twin: Any) -> bool:
     return bool((ours.c_contiguous and theirs.c_contiguous) or (ours.f_contiguous and theirs.f_contiguous))
 
 
-def _exchange(here: Any, there: Any, itemsize: int, copy: Callable[[Any], Any], journal: Journal) -> None:
+def _exchange(here: Any, there: Any, itemsize: int, copy: Callable[[Any], Any], same: Callable[[Any, Any], bool], journal: Journal) -> None:
     """Of two rows of elements, block by block: the twin's, which nobody else has, is what undoes it. A copy of something large would be
-    a third one.
+    a third one. ``same``: whether two blocks have the same bytes.
 
     ``state`` is (blocks that are exchanged, what the next one had here or None). An interrupt may come between any two steps: the
     blocks that are done are in the twin, and the one under way is in ``state``.
@@ -74,10 +74,25 @@ def _exchange(here: Any, there: Any, itemsize: int, copy: Callable[[Any], Any], 
     journal.append(undo)
     for block in range(-(-len(here) // size)):
         part = slice(block * size, (block + 1) * size)
+        if same(here[part], there[part]):  # most often nearly all of it, which a first write since it was hashed makes dear
+            state = block + 1, None
+            continue
         state = block, copy(here[part])
         here[part] = there[part]
         there[part] = state[1]
         state = block + 1, None
+
+
+def _have_same_bytes(a: Any, b: Any) -> bool:
+    word = "u8" if a.nbytes % 8 == 0 else "u1"
+    return bool((a.view(word) == b.view(word)).all())
+
+
+def _are_same_bytes(a: Any, b: Any) -> bool:
+    """Of tensors."""
+    import torch
+
+    return bool(torch.equal(a.view(torch.uint8), b.view(torch.uint8)))
 
 
 def _address(array: Any) -> tuple[int, tuple[int, ...]]:
@@ -99,7 +114,7 @@ def swap_tensor(old: Any, twin: Any, journal: Journal) -> bool:
                 return False
             if (rows := _rows(data, twin)) is not None:
                 journal.append(torch_codec.moved(old.untyped_storage(), twin.untyped_storage()))
-                _exchange(*rows, data.element_size(), torch.Tensor.clone, journal)
+                _exchange(*rows, data.element_size(), torch.Tensor.clone, _are_same_bytes, journal)
             elif not _is_same_memory(data, twin):
                 _copy_tensor(once, data, twin.detach(), journal)
         else:

@@ -39,17 +39,38 @@ def route_of(kind: type, pickler: Pickler) -> Route | None:
     return _reduce_array
 
 
+#: A piece of an array of objects, the objects in it, and the bytes that they were made of.
+LoadedFlat = tuple[Any, list[Any], Any]
+
+
 class _Made(threading.local):
     def __init__(self) -> None:
         self.views: dict[int, Any] = {}
+        self.flats: list[LoadedFlat] = []
 
 
 _made = _Made()
 
 
 def begin_load() -> None:
-    """Forget the views that the last load on this thread made."""
+    """Forget what the last load on this thread made."""
     _made.views = {}
+    _made.flats = []
+
+
+def loaded_flats() -> list[LoadedFlat]:
+    """What the last load made of arrays of objects: told once."""
+    found, _made.flats = _made.flats, []
+    return found
+
+
+def note_flat(array: Any, pieces: list[tuple[list[Any], Any]]) -> None:
+    """Remember that the load under way made an array of objects of these values, piece by piece, each made of these bytes."""
+    flat = array.T.ravel() if array.flags.fnc else array.ravel()
+    start = 0
+    for values, data in pieces:
+        _made.flats.append((flat[start : start + len(values)], values, data))
+        start += len(values)
 
 
 def is_made_view(array: Any) -> bool:
@@ -127,10 +148,13 @@ def _load_flat(pieces: list[Any], shape: tuple[int, ...], fortran: bool) -> Any:
 
     flat = np.empty(math.prod(shape), dtype=object)
     start = 0
-    for values in map(pickle.loads, pieces):
+    made = [(pickle.loads(data), data) for data in pieces]
+    for values, _ in made:
         flat[start : start + len(values)] = values
         start += len(values)
-    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+    array = flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+    note_flat(array, made)
+    return array
 
 
 def _view(whole: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Any:
