@@ -205,7 +205,7 @@ class Recalled(Probe):
         self.value = value
         self.size, self.fingerprint = known.size, known.fingerprint
         self.identity = identities(value)
-        self._memo = None
+        self._memo = {id(value): (0, value)}
 
 
 def probe(

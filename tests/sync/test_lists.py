@@ -14,7 +14,7 @@ import pytest
 
 from jupyter_gpu.sync import addresses as module
 from jupyter_gpu.sync.addresses import can_tell, pointers_of
-from jupyter_gpu.sync.fingerprint import Probe, Recalled, probe
+from jupyter_gpu.sync.fingerprint import Pickled, Probe, Recalled, probe
 from jupyter_gpu.sync.flat import LONG, PIECE, Flats
 from jupyter_gpu.sync.lists import Lists
 
@@ -102,7 +102,7 @@ def test_few_new_items_are_not_looked_at_with_all_others() -> None:
     first = look(value, lists)
     assert type(first) is Recalled and first.fingerprint != before
     value[PIECE + 6] = [1]
-    assert type(look(value, lists)) is Probe and len(lists) == 0, "it is not flat any more"
+    assert type(look(value, lists)) is Pickled and len(lists) == 0, "it is not flat any more"
 
 
 def test_an_address_is_never_another_items() -> None:
