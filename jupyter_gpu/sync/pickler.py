@@ -5,9 +5,11 @@ Builds on cloudpickle, whose pickler is a subclass of the C one; what differs is
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import io
 import pickle
+import sys
 import threading
 from functools import partial
 from itertools import islice
@@ -246,9 +248,35 @@ def _listed(items: Any) -> list[Any]:
 Reduced = dict[int, tuple[Any, Any]]
 
 
+class _Lasting(dict[type, "codecs.Route | None"]):
+    """Routes of the classes of libraries, which are the same in every sync, as long as nobody tells ``copyreg`` of one."""
+
+    registered = 0
+
+    def fresh(self) -> _Lasting:
+        if self.registered != (now := len(copyreg.dispatch_table)):
+            self.clear()
+            self.registered = now
+        return self
+
+
+_lasting = _Lasting()
+
+
 def _route_of(kind: type, pickler: Pickler) -> codecs.Route | None:
-    """Who reduces instances of ``kind``; None: pickle itself. Asked once for each kind: what means nothing elsewhere is noted at no cost
-    for anything else."""
+    """Who reduces instances of ``kind``; None: pickle itself. Asked once for each kind."""
+    found: Any = _lasting.fresh().get(kind, _UNSEEN)
+    if found is _UNSEEN:
+        found = _made_route(kind, pickler)
+        home = kind.__module__
+        module = sys.modules.get(home) if isinstance(home, str) and home != "__main__" else None
+        if module is not None and vars(module).get(kind.__name__) is kind and kind not in cloudpickle.Pickler.dispatch_table:
+            _lasting[kind] = found
+    return found  # type: ignore[no-any-return]
+
+
+def _made_route(kind: type, pickler: Pickler) -> codecs.Route | None:
+    """What means nothing elsewhere is noted at no cost for anything else."""
     route = _reducer_of(kind, pickler)
     if issubclass(kind, type) or not (why := why_elsewhere(kind)):
         return route

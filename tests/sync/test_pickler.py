@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import weakref
 from typing import Any
 
@@ -105,3 +106,29 @@ def test_weak_dictionaries_hold_what_else_is_held() -> None:
     m = M()
     (there, values, keys), _ = through([m, weakref.WeakValueDictionary(a=m, b=M()), weakref.WeakKeyDictionary({m: 1})])
     assert dict(values) == {"a": there} and keys[there] == 1
+
+
+def test_routes_of_libraries_last_until_copyreg_hears_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    import copyreg
+    import fractions
+
+    from jupyter_gpu.sync import pickler as module
+
+    kind = fractions.Fraction
+    one = Pickler({})
+    one.dump(kind(1, 3))
+    assert kind in module._lasting.fresh()
+    monkeypatch.setitem(copyreg.dispatch_table, kind, lambda value: (str, ("registered",)))
+    other = Pickler({})
+    other.dump(kind(1, 3))
+    assert pickle.loads(other.file.getvalue()) == "registered" and kind not in module._lasting
+
+
+def test_routes_of_classes_of_the_notebook_do_not_last() -> None:
+    from jupyter_gpu.sync import pickler as module
+
+    namespace = {"__name__": "__main__"}
+    exec("class C: pass", namespace)
+    one = Pickler(namespace)
+    one.dump(namespace["C"]())
+    assert namespace["C"] not in module._lasting
