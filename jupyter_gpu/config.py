@@ -47,6 +47,9 @@ class JupyterGPU(Configurable):
         "256MB",
         help="Size beyond which a new result stays on its worker, as a handle: 256MB, 2GiB; 0: every one does; off: none for its size.",
     ).tag(config=True)
+    outlive = Float(
+        3600.0, min=0.0, help="Seconds for which a notebook's remote kernel waits when its Jupyter server is gone; 0: for ever."
+    ).tag(config=True)
     quiet = Bool(False, help="Show no summary line.").tag(config=True)
 
     def keep_above_bytes(self) -> int:

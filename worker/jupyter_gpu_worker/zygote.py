@@ -292,6 +292,11 @@ def main() -> None:
 SOON = [
     "jupyter_gpu_worker.agent",
     "jupyter_gpu_worker.cell",
+    "jupyter_gpu_worker.channels",
+    "jupyter_gpu_worker.whole",
+    "debugpy",
+    "ipykernel.debugger",
+    "ipykernel.subshell_manager",
     "IPython.core.ultratb",
     "cloudpickle",
     "stack_data",

@@ -8,6 +8,7 @@
     │   ├── BadOptionValue          usage.value
     │   ├── BadHardware             usage.hardware
     │   ├── NoSuchName              usage.name
+    │   ├── ConnectionFileBad       usage.connection-file
     │   └── NoSuchHardware          usage.no-such-hardware
     ├── TravelError                 a value or a module cannot go along; nothing ran
     │   ├── ValueCannotTravel       travel.value
@@ -52,7 +53,7 @@ from .base import SENTENCE, Field, JupyterGpuError
 from .gateway import GatewayError, GatewayStartFailed, GatewayUnreachable, ProtocolMismatch, TokenFileExposed, TokenRefused
 from .rest import HandleError, InternalError
 from .travel import ModuleMissing, PythonMismatch, SnapshotRefused, TravelError, UntrustedValue, ValueCannotTravel
-from .usage import BadHardware, BadOptionValue, NoSuchHardware, NoSuchName, UnknownOption, UsageError
+from .usage import BadHardware, BadOptionValue, ConnectionFileBad, NoSuchHardware, NoSuchName, UnknownOption, UsageError
 from .wire import FrameGarbled, FrameTooLarge, LinkBroken, SpoolFull, WireError
 from .worker import CellTimeout, DiskFull, SessionLost, SessionNotFound, WorkerDied, WorkerError, WorkerStartFailed
 
@@ -61,6 +62,7 @@ __all__ = [
     "BadHardware",
     "BadOptionValue",
     "CellTimeout",
+    "ConnectionFileBad",
     "DiskFull",
     "Field",
     "FrameGarbled",
