@@ -23,18 +23,20 @@ class Voice:
         self._last: BytesLike = b"{}"  # header of the cell that was sent last
         self.session = ""  #: the kernel's own id: front ends take another one for another kernel's
 
-    def asked(self, frames: Frames) -> None:
-        """A request of the shell's passes."""
+    def asked(self, frames: Frames) -> bool:
+        """A request of the shell's passes; whether it is a cell."""
         try:
             message = split(frames)
             header = message.header
         except FrameGarbled:
-            return
+            return False
         if header.msg_type == "execute_request":
             self._running[header.msg_id] = message
             self._last = message.body[0]
             if len(self._running) > _MOST:
                 del self._running[next(iter(self._running))]
+            return True
+        return False
 
     def answered(self, frames: Frames) -> None:
         """A reply of the shell's passes."""

@@ -109,13 +109,17 @@ class GpuProvisioner(LocalProvisioner):  # type: ignore[misc]
         with contextlib.suppress(OSError):
             process.kill()
 
+    def _mean_it(self) -> None:
+        """The process is about to end because somebody wants it to, unless an accident came first."""
+        self._meant = self._meant or (self.process is not None and self.process.poll() is None)
+
     async def send_signal(self, signum: int) -> None:
         """Shutdown interrupts first, and must not fail for it."""
         with contextlib.suppress(OSError):
             await super().send_signal(signum)
 
     async def kill(self, restart: bool = False) -> None:
-        self._meant = True
+        self._mean_it()
         await self._end_at_once(signal.SIGUSR1)
 
     async def cleanup(self, restart: bool = False) -> None:
@@ -126,10 +130,10 @@ class GpuProvisioner(LocalProvisioner):  # type: ignore[misc]
         await super().cleanup(restart)
 
     async def shutdown_requested(self, restart: bool = False) -> None:
-        self._meant = True
+        self._mean_it()
 
     async def terminate(self, restart: bool = False) -> None:
-        self._meant = True
+        self._mean_it()
         with contextlib.suppress(OSError):
             await super().send_signal(signal.SIGTERM)
 

@@ -165,10 +165,9 @@ class Shim:
         if not self._open or self._remote is None:
             return  # control before there is a kernel: nobody to be asked about it
         if channel == "shell":
-            self._voice.asked(list(frames))
-            while self._notices:
-                with contextlib.suppress(FrameGarbled):
-                    self._publisher.publish(self._voice.notice(self._notices.pop(0), list(frames)))
+            is_cell = self._voice.asked(list(frames))
+            while is_cell and self._notices:
+                self._publisher.publish(self._voice.notice(self._notices.pop(0), list(frames)))
         try:
             if self._remote.send(channel, self._sign(frames, self._signer, self._far), self._seen):
                 self._channels.pause("shell")

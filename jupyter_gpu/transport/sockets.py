@@ -73,6 +73,9 @@ class Sockets:
             self._on_frames(name, frames)
         self._loop.call_soon(self._readable, name)
 
+    def names(self) -> list[str]:
+        return list(self._sockets)
+
     def monitor(self, name: str) -> Callable[[], bool]:
         """To be asked whether the peer of this socket was there and is gone. All that it sent was received then."""
         watching = self._sockets[name].get_monitor_socket(zmq.EVENT_DISCONNECTED)

@@ -38,6 +38,14 @@ class Whole(Notebook):
         client.wait_for_ready(timeout=DEADLINE)
         return client
 
+    def stranger(self) -> BlockingKernelClient:
+        """A client of another process, as far as the kernel can tell: its session, and so its identity, is its own."""
+        client = BlockingKernelClient(connection_file=self.manager.connection_file)
+        client.load_connection_file()
+        client.start_channels()
+        client.wait_for_ready(timeout=DEADLINE)
+        return client
+
     @property
     def remote_pid(self) -> int:
         return int(self.ok("import os; os.getpid()").results[0])

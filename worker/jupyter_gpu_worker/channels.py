@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jupyter_gpu.transport.sockets import Sockets, zmq
 from jupyter_gpu.wire.codec import BytesLike, encode
@@ -23,7 +22,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_SENT = ("shell", "control", "stdin")
+_SENT = ("stdin", "control", "shell")
+#: Clients of which there are sockets; one that was forgotten gets new ones with its next message.
+_MOST = 64
 
 
 class Channels:
@@ -35,17 +36,34 @@ class Channels:
         self._aborts = Aborts(self._signer)
         self._early: list[tuple[str, Sequence[BytesLike]]] | None = []
         self._sockets = Sockets(zmq.Context(), self._from_kernel)
-        info = connection(folder, terms)
-        identity = os.urandom(8).hex().encode()  # the same on all: an input_request goes to the identity that asked
-        for name in (*_SENT, "iopub"):
-            socket = self._sockets.add(name, zmq.SUB if name == "iopub" else zmq.DEALER, reconnect_ivl=1)
-            if name == "iopub":
-                socket.subscribe(b"")
-            else:
-                socket.identity = identity
-            socket.connect(f"ipc://{info['ip']}-{info[name + '_port']}")
-            self._sockets.watch(name)
+        self._info = connection(folder, terms)
+        self._clients: dict[bytes, bytes] = {}  # identity at the kernel -> that of the client, the least recent first
+        socket = self._sockets.add("iopub", zmq.SUB, reconnect_ivl=1)
+        socket.subscribe(b"")
+        self._connect("iopub", "iopub", socket)
         self._gone = self._sockets.monitor("iopub")
+
+    def _connect(self, name: str, channel: str, socket: Any) -> None:
+        socket.connect(f"ipc://{self._info['ip']}-{self._info[channel + '_port']}")
+        self._sockets.watch(name)
+
+    def _client(self, found: bytes) -> str:
+        """Sockets of this client's own, with its identity: the kernel sees its clients as if they were here."""
+        # One that begins with a zero was made by ZMQ, and is not for others to use.
+        identity = b"z" + found.hex().encode() if found[:1] in (b"", b"\0") else found
+        name = identity.hex()
+        if identity in self._clients:
+            self._clients[identity] = self._clients.pop(identity)
+            return name
+        self._clients[identity] = found
+        for channel in _SENT:  # stdin first: it is asked for by who sends on shell
+            socket = self._sockets.add(f"{channel} {name}", zmq.DEALER, reconnect_ivl=1, identity=identity)
+            self._connect(f"{channel} {name}", channel, socket)
+        if len(self._clients) > _MOST:
+            oldest = next(iter(self._clients))
+            del self._clients[oldest]
+            self._sockets.close(*(f"{channel} {oldest.hex()}" for channel in _SENT))
+        return name
 
     # ------------------------------------------------------------ towards the kernel
 
@@ -62,19 +80,23 @@ class Channels:
                 self._to_client(channel, said)
             if instead:
                 return
+        name = f"{message.channel} {self._client(bytes(frames[0]))}"
         if self._early is not None:
-            self._early.append((message.channel, frames))
+            self._early.append((name, frames[1:]))
         else:
-            self._sockets.send(message.channel, frames)
+            self._sockets.send(name, frames[1:])
 
     def shut_down(self) -> None:
         """Ask the kernel to end, as its client would."""
         request = body("shutdown_request", {"restart": False}, session="jupyter-gpu")
-        self._sockets.send("control", join([], self._signer, request))
+        self._sockets.send(f"control {self._client(b'jupyter-gpu')}", join([], self._signer, request))
 
     # ------------------------------------------------------------ from the kernel
 
-    def _from_kernel(self, channel: str, frames: list[bytes]) -> None:
+    def _from_kernel(self, name: str, frames: list[bytes]) -> None:
+        channel, _, client = name.partition(" ")
+        if client:
+            frames = [self._clients[bytes.fromhex(client)], *frames]
         if channel == "iopub":
             if self._early is not None:  # subscribed: from here on nothing that it publishes is missed
                 early, self._early = self._early, None
@@ -114,7 +136,7 @@ class Channels:
         end = loop.time() + within
         while loop.time() < end and not self._gone():
             await asyncio.sleep(0.002)
-        for name in ("iopub", *_SENT):
+        for name in self._sockets.names():
             self._sockets.drain(name)
 
     def close(self) -> None:

@@ -78,9 +78,13 @@ def become(kernel: WorkerKernel, assign: Assign, folder: str) -> int:
             os.chdir(assign.cwd)
         except OSError as error:
             kernel.log.warning("cannot change to %s: %s", assign.cwd, error)
+    path = write_connection(folder, assign.kernel)
+    if assign.kernel.argv:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.execvp(assign.kernel.argv[0], [part.replace("{connection_file}", path) for part in assign.kernel.argv])
     asyncio.set_event_loop(asyncio.new_event_loop())
     app = WholeKernelApp.instance(parent_handle=os.getppid())
-    app.initialize(["-f", write_connection(folder, assign.kernel), *assign.kernel.arguments])
+    app.initialize(["-f", path, *assign.kernel.arguments])
     app.start()
     return 0
 
