@@ -43,12 +43,14 @@ class _Waiting:
 
 
 class Publisher:
-    """``limited``: a jupyter_server listens, which drops what exceeds its limits; where none does, nothing waits."""
+    """``limited``: a jupyter_server listens, which drops what exceeds its limits; where none does, nothing waits. Before ``begin()`` all
+    waits: nobody listens yet."""
 
     def __init__(self, send: Callable[[Sequence[BytesLike]], None], signer: Signer, limited: bool) -> None:
         self._send = send
         self._signer = signer
         self._limited = limited
+        self._begun = False
         self._loop = asyncio.get_running_loop()
         self._messages = Bucket(MESSAGES, BURST_MESSAGES)
         self._bytes = Bucket(BYTES, BURST_BYTES)
@@ -58,7 +60,7 @@ class Publisher:
 
     def publish(self, frames: Sequence[BytesLike]) -> asyncio.Future[None] | None:
         """Now, or in its turn. A future: so much waits that nothing more should come before it is done."""
-        if not self._limited:
+        if self._begun and not self._limited:
             self._send(frames)
             return None
         entry = _read(frames)
@@ -74,13 +76,22 @@ class Publisher:
             last.size += entry.size
         else:
             self._waiting.append(entry)
-        if self._timer is None:
+        if self._timer is None and self._begun:
             self._next()
         if len(self._waiting) < _FULL:
             return None
         if self._room is None or self._room.done():
             self._room = self._loop.create_future()
         return self._room
+
+    def begin(self) -> None:
+        """Somebody listens, or nobody wants to."""
+        if not self._begun:
+            self._begun = True
+            if self._limited:
+                self._next()
+            else:
+                self.flush()
 
     def _next(self) -> None:
         self._timer = None

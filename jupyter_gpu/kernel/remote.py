@@ -225,9 +225,9 @@ class Remote:
     async def drained(self) -> None:
         await self.driver.drain(HIGH // 2)
 
-    def interrupt(self) -> None:
-        """SIGINT to the kernel and its children, ahead of all else."""
-        self.driver.send(encode(Interrupt()), Lane.CONTROL)
+    def signal(self, number: int) -> None:
+        """To the kernel and its children, ahead of all else."""
+        self.driver.send(encode(Interrupt(number=number)), Lane.CONTROL)
 
     # ------------------------------------------------------------ ends
 

@@ -65,7 +65,7 @@ class Shim:
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
-        loop.add_signal_handler(signal.SIGTERM, lambda: self._spawn(self._end(143, kill=True)))
+        loop.add_signal_handler(signal.SIGTERM, lambda: self._spawn(self._terminate()))
         loop.add_signal_handler(signal.SIGUSR1, self._leave_session)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self._abandoned()))
         self._spawn(self._watch_parent())
@@ -165,6 +165,7 @@ class Shim:
         if not self._open or self._remote is None:
             return  # control before there is a kernel: nobody to be asked about it
         if channel == "shell":
+            self._publisher.begin()  # who asks and does not subscribe wants to hear nothing
             is_cell = self._voice.asked(list(frames))
             while is_cell and self._notices:
                 self._publisher.publish(self._voice.notice(self._notices.pop(0), list(frames)))
@@ -194,7 +195,8 @@ class Shim:
         return join(message.identities, anew, message.body)
 
     def _subscribed(self, topic: bytes) -> None:
-        self._publisher.publish(self._voice.welcome(topic))
+        self._channels.send("iopub", self._voice.welcome(topic))
+        self._publisher.begin()
 
     # ------------------------------------------------------------ from the kernel
 
@@ -234,7 +236,17 @@ class Shim:
     def _interrupt(self) -> None:
         if self._open and self._remote is not None:
             with contextlib.suppress(JupyterGpuError):
-                self._remote.interrupt()
+                self._remote.signal(signal.SIGINT)
+
+    async def _terminate(self) -> None:
+        """The kernel gets the signal itself, and may do something about it; not for ever."""
+        if self._open and self._remote is not None and not self._leaving:
+            self._asked_to_end = True
+            with contextlib.suppress(JupyterGpuError):
+                self._remote.signal(signal.SIGTERM)
+            await asyncio.wait([self._ended], timeout=_GRACE)
+        if not self._ended.done():
+            await self._end(128 + signal.SIGTERM, kill=True)
 
     def _shutdown(self, frames: list[BytesLike]) -> None:
         restart = False

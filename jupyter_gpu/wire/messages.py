@@ -189,9 +189,10 @@ class WorkerFailed(Message):
 
 
 class Interrupt(Message):
-    """SIGINT to the kernel's process group; with a ``run_id``, to that cell alone, even if it overtakes it or comes when it is over."""
+    """SIGINT (or another signal: ``number``) to the kernel's process group; with a ``run_id``, to that cell alone, even if it overtakes it or comes when it is over."""
 
     run_id: str = ""
+    number: int = 2
 
 
 class KernelExited(Message):

@@ -16,12 +16,12 @@ from jupyter_gpu.config import load
 class Whole(Notebook):
     """``Notebook``'s ways to run cells, for a kernel of ours."""
 
-    def __init__(self, name: str, **options: Any) -> None:
+    def __init__(self, name: str, *, wait: bool = True, **options: Any) -> None:
         self.manager = KernelManager(kernel_name=name)
         self.closed = False
         try:
             self.manager.start_kernel(**options)
-            self.client: BlockingKernelClient = self.another()
+            self.client: BlockingKernelClient = self.another(wait)
         except BaseException:
             self.closed = True
             raise
@@ -31,11 +31,12 @@ class Whole(Notebook):
         """Its process."""
         return int(self.manager.provisioner.process.pid)  # type: ignore[union-attr]
 
-    def another(self) -> BlockingKernelClient:
+    def another(self, wait: bool = True) -> BlockingKernelClient:
         """One more client."""
         client = self.manager.client()
         client.start_channels()
-        client.wait_for_ready(timeout=DEADLINE)
+        if wait:
+            client.wait_for_ready(timeout=DEADLINE)
         return client
 
     def stranger(self) -> BlockingKernelClient:

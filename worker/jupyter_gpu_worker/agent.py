@@ -208,7 +208,7 @@ class Agent:
             return self.port.send([payload])
         message, frames = decode(payload)
         if isinstance(message, Interrupt):
-            self._interrupt(message.run_id)
+            self._interrupt(message)
         elif isinstance(message, Jupyter) and self.channels is not None:
             self.channels.from_client(message, frames)
         return None
@@ -218,10 +218,11 @@ class Agent:
         if isinstance(message, Jupyter):
             channels.from_client(message, frames)
 
-    def _interrupt(self, run_id: str) -> None:
+    def _interrupt(self, message: Interrupt) -> None:
         """It overtakes data: the cell may not have begun, and it may be over, and the next one is none of its business."""
+        run_id = message.run_id
         if self.channels is not None:
-            self._signal(signal.SIGINT)
+            self._signal(message.number)
         elif run_id and run_id != self._running:
             self._pressed = run_id
         elif self._running:
