@@ -10,6 +10,8 @@ import os
 import shutil
 import signal
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from .options import NAMED
 
 #: Seconds for a shim that was asked to end at once.
 _GRACE = 5.0
+#: Seconds between two looks at what another thread or process does.
+_LOOK = 0.003
 _IPYKERNEL = ("ipykernel_launcher", "ipykernel")
 _OURS = "jupyter_gpu.kernel.shim"
 
@@ -64,7 +68,7 @@ class GpuProvisioner(LocalProvisioner):  # type: ignore[misc]
         reading, writing = os.pipe()
         try:
             try:
-                self._found = await asyncio.to_thread(_look_up)
+                self._found = await _aside(_look_up)
                 kwargs["env"][FOUND] = json.dumps(self._found)
                 if self._launched and not self._meant:
                     cmd = [*cmd, "--attach"]
@@ -83,8 +87,16 @@ class GpuProvisioner(LocalProvisioner):  # type: ignore[misc]
 
     async def _until_ready(self, reading: int) -> None:
         """Raises ``RuntimeError`` with the reason if the shim gives up."""
+        os.set_blocking(reading, False)
         rest = b""
-        while data := await asyncio.to_thread(os.read, reading, 65536):
+        while True:
+            try:
+                data = os.read(reading, 65536)
+            except BlockingIOError:
+                await asyncio.sleep(_LOOK)
+                continue
+            if not data:
+                break
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 told = json.loads(line)
@@ -142,6 +154,25 @@ def _launches_ipykernel(command: list[str]) -> bool:
     """With options of Python's own before the module."""
     at = command.index("-m") if "-m" in command[:-1] else -1
     return at >= 0 and command[at + 1] in _IPYKERNEL
+
+
+async def _aside(function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What blocks, in a thread of its own. Not by the loop's executor, nor by its means of waking it: where a process was forked with its
+    loop (as nbclient's users do), these are the parent's."""
+    found: list[dict[str, Any] | BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(function())
+        except BaseException as error:
+            found.append(error)
+
+    threading.Thread(target=run, name="jupyter-gpu", daemon=True).start()
+    while not found:
+        await asyncio.sleep(_LOOK)
+    if isinstance(found[0], BaseException):
+        raise found[0]
+    return found[0]
 
 
 async def _end_left(file: str, found: dict[str, Any]) -> None:

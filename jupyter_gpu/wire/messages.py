@@ -189,7 +189,8 @@ class WorkerFailed(Message):
 
 
 class Interrupt(Message):
-    """SIGINT (or another signal: ``number``) to the kernel's process group; with a ``run_id``, to that cell alone, even if it overtakes it or comes when it is over."""
+    """SIGINT to the kernel's process group; with a ``run_id``, to that cell alone, even if it overtakes it or comes when it is over.
+    ``number``: another signal, for a whole kernel."""
 
     run_id: str = ""
     number: int = 2
