@@ -31,7 +31,8 @@ def folder() -> Path:
     from jupyter_core.paths import jupyter_runtime_dir
 
     path = Path(jupyter_runtime_dir()) / "jupyter_gpu" / "kernels"
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for each in (path.parent, path):  # the mode of a call with parents=True is that of the last one alone
+        each.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
 
 

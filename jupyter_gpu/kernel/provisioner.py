@@ -18,6 +18,7 @@ from typing import Any
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Unicode
 
+from ..config import load
 from ..wire.errors import JupyterGpuError
 from .gateway import FOUND
 from .options import NAMED
@@ -45,7 +46,7 @@ class GpuProvisioner(LocalProvisioner):  # type: ignore[misc]
         kwargs = await super().pre_launch(**kwargs)
         env = kwargs["env"]
         names = {name for name, value in given.items() if os.environ.get(name) != value} | set(self.kernel_spec.env or {})
-        env[NAMED] = ",".join(sorted(names))
+        env[NAMED] = ",".join(sorted(names | set(load().forward_env)))
         env.pop("JPY_PARENT_PID", None)
         self._file = str(self.parent.connection_file) if self.parent is not None else ""
         kwargs["cmd"] = self._command(list(kwargs["cmd"]))
@@ -101,6 +102,9 @@ class GpuProvisioner(LocalProvisioner):  # type: ignore[misc]
             for line in lines:
                 told = json.loads(line)
                 if told["state"] == "ready":
+                    return
+                if told["state"] == "ports":  # its process ends, as a local kernel's would, and the restarter tries others
+                    self.log.warning("kernel %s: %s", self.kernel_id, told["text"])
                     return
                 if told["state"] == "failed":
                     raise RuntimeError(told["text"])
@@ -192,7 +196,6 @@ async def _end_left(file: str, found: dict[str, Any]) -> None:
 def _look_up() -> dict[str, Any]:
     """The gateway, started if need be. Raises ``RuntimeError``, whose text front ends show."""
     from .. import embedded
-    from ..config import load
 
     try:
         config = load()

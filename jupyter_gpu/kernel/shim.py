@@ -137,24 +137,18 @@ class Shim:
         if attached and not remote.created:
             self._notices.append("Connected again to the kernel that was there, with its variables.")
         self._open = True
-        self._tell(state="ready")
+        tell(self._options.ready, state="ready")
         self._channels.resume("shell")
         self._channels.resume("stdin")
 
     def _failed(self, error: BaseException) -> int:
         sentence = str(error) if isinstance(error, JupyterGpuError) else repr(error)
-        self._tell(state="failed", text=sentence)
+        tell(self._options.ready, state="failed", text=sentence)
         print(sentence, file=sys.stderr)
         return 1
 
-    def _tell(self, **what: object) -> None:
-        """To the provisioner that started this process."""
-        if self._options.ready >= 0:
-            with contextlib.suppress(OSError):
-                os.write(self._options.ready, json.dumps(what).encode() + b"\n")
-
     def _news(self, info: SessionInfo) -> None:
-        self._tell(state=info.state.value, position=info.queue_position, label=info.label)
+        tell(self._options.ready, state=info.state.value, position=info.queue_position, label=info.label)
 
     # ------------------------------------------------------------ from front ends
 
@@ -319,21 +313,29 @@ class Shim:
             await self._end(0, kill=False)
 
 
+def tell(descriptor: int, **what: object) -> None:
+    """To the provisioner that started this process, if one did."""
+    if descriptor >= 0:
+        with contextlib.suppress(OSError):
+            os.write(descriptor, json.dumps(what).encode() + b"\n")
+
+
 def main() -> int:
     options = parse(sys.argv[1:])
+
+    async def run(connection: ConnectionFile) -> int:
+        try:
+            shim = Shim(options, connection)
+        except JupyterGpuError as error:
+            tell(options.ready, state="ports", text=str(error))  # others have them: to be tried with new ones
+            raise
+        return await shim.run()
+
     try:
-        connection = read(options.connection_file)
+        return asyncio.run(run(read(options.connection_file)))
     except JupyterGpuError as error:
         print(error, file=sys.stderr)
-        return 1
-
-    async def run() -> int:
-        return await Shim(options, connection).run()
-
-    try:
-        return asyncio.run(run())
-    except JupyterGpuError as error:
-        print(error, file=sys.stderr)
+        tell(options.ready, state="failed", text=str(error))
         return 1
 
 

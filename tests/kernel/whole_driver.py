@@ -11,6 +11,7 @@ from notebook_driver import DEADLINE, Notebook, wait_for
 
 from jupyter_gpu.client import Gateway
 from jupyter_gpu.config import load
+from jupyter_gpu.wire.errors import GatewayUnreachable
 
 
 class Whole(Notebook):
@@ -64,7 +65,10 @@ class Whole(Notebook):
 
 def sessions() -> list[str]:
     """Of the person's gateway: hardware and state of each."""
-    gateway = Gateway.connect(load(), start=False)
+    try:
+        gateway = Gateway.connect(load(), start=False)
+    except GatewayUnreachable:
+        return []  # none runs yet
     try:
         return [f"{s.label} {s.state.value}" for s in gateway.sessions()]
     finally:

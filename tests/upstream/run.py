@@ -192,7 +192,8 @@ def run(where: Path, python: Path, name: str, side: str, expression: str) -> Out
         *tests,
     ]
     command += ["-k", expression] if expression else []
-    settings = {"JUPYTER_DEFAULT_PROVISIONER_NAME": PROVISIONERS[side], **(gateway.env if gateway is not None else {})}
+    forwarded = {"JUPYTER_GPU_FORWARD_ENV": "NBEXECUTE_*"}  # nbclient's tests set these in their own process for their kernels
+    settings = forwarded | {"JUPYTER_DEFAULT_PROVISIONER_NAME": PROVISIONERS[side], **(gateway.env if gateway is not None else {})}
     began = time.monotonic()
     subprocess.run(command, cwd=source(where, sdist), env=env | settings)
     outcome = Outcome(read(report), seconds=time.monotonic() - began)
