@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -320,8 +321,25 @@ def tell(descriptor: int, **what: object) -> None:
             os.write(descriptor, json.dumps(what).encode() + b"\n")
 
 
+def _stand_by(descriptor: int) -> Options | None:
+    """Be ready for a kernel that somebody may want."""
+    from . import spare
+
+    for module in ("jupyter_core.paths", "jupyter_gpu.cells.options", "argparse", "encodings.idna", "concurrent.futures.thread"):
+        importlib.import_module(module)
+    parse(["-f", "x"])
+    told = spare.wait_for_orders(descriptor)
+    return None if told is None else parse([*told[0], "--ready", str(told[1])])
+
+
 def main() -> int:
-    options = parse(sys.argv[1:])
+    if sys.argv[1:2] == ["--standby"]:
+        found = _stand_by(int(sys.argv[2]))
+        if found is None:
+            return 0
+        options = found
+    else:
+        options = parse(sys.argv[1:])
 
     async def run(connection: ConnectionFile) -> int:
         try:
