@@ -120,7 +120,7 @@ class GpuProvisioner(LocalProvisioner):  # type: ignore[misc]
                     return
                 if told["state"] == "failed":
                     raise RuntimeError(told["text"])
-                self.log.info("kernel %s: %s", self.kernel_id, told["state"])
+                self.log.info("kernel %s waits: its session is %s", self.kernel_id, told["session"])
         raise RuntimeError("The process of the remote kernel ended while it started; its words are in the log of whoever started it.")
 
     async def _end_at_once(self, number: int) -> None:

@@ -5,6 +5,7 @@ One for each process that starts kernels, from its first kernel on. It ends with
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -45,6 +46,7 @@ def prepare() -> None:
     finally:
         theirs.close()
     _kept[os.getpid()] = Spare(process, ours)
+    atexit.register(end)
 
 
 def end() -> None:

@@ -213,6 +213,7 @@ class KernelHello(Message):
     versions: Versions
     cwd: str
     ring: RingOffer | None = None
+    whole: bool = False  #: from the agent: a whole kernel can be talked to
 
 
 class RunCell(Message):
