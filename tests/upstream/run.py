@@ -55,6 +55,12 @@ SUITES: dict[str, tuple[str, list[str], list[str]]] = {
 }
 
 
+#: Tests that pass with the local provisioner alone by what they are, and why.
+EXPECTED = {
+    "tests.test_provisioning.TestDiscovery.test_find_all_specs": "it replaces the list of entry points by one in which ours is not",
+}
+
+
 @dataclass
 class Outcome:
     """Of one suite with one provisioner: test -> passed, failed, error or skipped."""
@@ -247,7 +253,7 @@ def compare(name: str, found: dict[str, Outcome]) -> tuple[str, bool]:
         for side, o in found.items()
     )
     ours = found.get("ours", Outcome())
-    missing = sorted(found["local"].passed() - ours.passed()) if len(found) == 2 else []
+    missing = sorted(found["local"].passed() - ours.passed() - EXPECTED.keys()) if len(found) == 2 else []
     ok = not missing and not ours.left and all(o.tests for o in found.values())
     for line in [f"passes with the local provisioner alone: {test}" for test in missing] + [f"left behind: {each}" for each in ours.left]:
         print(f"      {line}", flush=True)

@@ -309,7 +309,7 @@ class Agent:
             else:
                 await asyncio.wait_for(self.port.ended.wait(), _LAST_WORDS)
         code = os.waitstatus_to_exitcode(status)
-        detail = _describe(code)
+        detail = (self.channels.why() if self.channels is not None else "") or _describe(code)
         # A whole kernel's outputs are not to be overtaken: its client ends with this.
         lane = Lane.CONTROL if self.channels is None else Lane.DATA
         self.driver.send(encode(KernelExited(code=code, detail=detail)), lane)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from jupyter_gpu.wire.signed import Signer, body, join, split
 
 from . import versions
 from .aborts import Aborts
-from .whole import connection
+from .whole import WHY, connection
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -33,6 +34,7 @@ class Channels:
 
     def __init__(self, agent: Agent, folder: str, terms: KernelTerms) -> None:
         self._agent = agent
+        self._folder = folder
         self._signer = Signer(terms.key.encode(), terms.scheme)
         self._aborts = Aborts(self._signer)
         self._early: list[tuple[str, Sequence[BytesLike]]] | None = []
@@ -140,6 +142,14 @@ class Channels:
             await asyncio.sleep(0.002)
         for name in self._sockets.names():
             self._sockets.drain(name)
+
+    def why(self) -> str:
+        """What the kernel left as the reason of its end."""
+        try:
+            with open(os.path.join(self._folder, WHY)) as file:
+                return file.read()
+        except OSError:
+            return ""
 
     def close(self) -> None:
         self._sockets.close()

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from ipykernel.kernelapp import IPKernelApp
 
@@ -18,6 +18,8 @@ from .kernel import WorkerKernel
 
 #: Channel -> number in its socket's name. The heartbeat is answered where the client is.
 PORTS = {"shell": 1, "iopub": 2, "stdin": 3, "control": 4, "hb": 5}
+#: Name of the file in which a kernel says why it ends, where an exit code is all that its agent would hear.
+WHY = "why"
 #: Messages on the way to the agent beyond which whoever publishes waits.
 _AHEAD = 1000
 
@@ -81,12 +83,21 @@ def become(kernel: WorkerKernel, assign: Assign, folder: str) -> int:
     path = write_connection(folder, assign.kernel)
     if assign.kernel.argv:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.execvp(assign.kernel.argv[0], [part.replace("{connection_file}", path) for part in assign.kernel.argv])
+        _execute([part.replace("{connection_file}", path) for part in assign.kernel.argv], folder)
     asyncio.set_event_loop(asyncio.new_event_loop())
     app = WholeKernelApp.instance(parent_handle=os.getppid())
     app.initialize(["-f", path, *assign.kernel.arguments])
     app.start()
     return 0
+
+
+def _execute(command: list[str], folder: str) -> NoReturn:
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        with open(os.path.join(folder, WHY), "w") as file:
+            file.write(f"{command[0]} cannot be started: {error.strerror}")
+        raise
 
 
 def _forget(kernel: WorkerKernel) -> None:
