@@ -30,8 +30,10 @@ from .options import Options, environment, parse
 from .publisher import Publisher
 from .remote import Order, Remote, key_of
 
-#: Seconds for a kernel to end by itself before its session is ended.
-_GRACE = 4.0
+#: Seconds for a kernel to end by itself before its session is ended; longer than a manager's patience, who then kills.
+_GRACE = 10.0
+#: Seconds for a gateway to hear of it.
+_STOP = 4.0
 #: Seconds between two looks whether whoever started this process is still there.
 _PARENT = 1.0
 
@@ -302,7 +304,7 @@ class Shim:
         self._leaving = True
         if self._remote is not None and hasattr(self._remote, "info"):
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._remote.stop(kill), _GRACE)
+                await asyncio.wait_for(self._remote.stop(kill), _STOP)
         if self._kept is not None:
             self._kept.remove()
         self._leave(code)
