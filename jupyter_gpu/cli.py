@@ -1,4 +1,4 @@
-"""``jupyter gpu``: run a gateway to share, see what runs, stop it, try the demo."""
+"""``jupyter gpu``: run a gateway to share, see what runs, stop it, install kernels, try the demo."""
 
 from __future__ import annotations
 
@@ -49,6 +49,12 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("session", nargs="?", help="its id, as `jupyter gpu status` shows it")
     which.add_argument("--all", action="store_true", help="all sessions of the gateway")
     which.add_argument("--gateway", action="store_true", help="your own gateway, with all of its sessions")
+    install = add("install", _install, "Write a kernel for each kind of hardware of your gateway, to be picked in any Jupyter client.")
+    install.add_argument("gpu", nargs="*", metavar="H100:2", help="this hardware alone, instead of all that the gateway has")
+    install.add_argument("--user", action="store_true", help="for all of your environments, instead of for this one")
+    add("list", _list, "Show the kernels that `jupyter gpu install` wrote.")
+    remove = add("remove", _remove, "Take them away again: those named, or all.")
+    remove.add_argument("name", nargs="*", metavar="H100", help="hardware, or a name that `jupyter gpu list` shows")
     demo = add("demo", _demo, "Run the first notebook headless, with simulated GPUs, and show its outputs and times.")
     demo.add_argument("--gpu", default="", metavar="H100", help="use your real hardware instead of simulated GPUs")
     return parser
@@ -123,6 +129,46 @@ def _stop_gateway() -> int:
     while embedded.find(load()) is not None and time.monotonic() < deadline:
         time.sleep(0.02)
     print("Your own gateway has ended." if embedded.find(load()) is None else f"The gateway (pid {found.pid}) is still ending.")
+    return 0
+
+
+def _install(chosen: argparse.Namespace) -> int:
+    from .cells.options import hardware_text, parse_gpu
+    from .client import Gateway
+    from .kernel import specs
+
+    gateway = Gateway.connect()
+    try:
+        gpus = gateway.inventory()
+    finally:
+        gateway.close()
+    wanted = specs.offered(gpus)
+    if chosen.gpu:
+        simulated = {gpu.type for gpu in gpus if gpu.simulated}
+        texts = [hardware_text(parse_gpu(text)) for text in chosen.gpu]
+        wanted = [specs.Spec(text, text.partition(":")[0] in simulated) for text in texts]
+    for spec in wanted:
+        path = specs.write(spec, specs.kernels_folder(chosen.user), provisioner=not chosen.user)
+        print(f"{spec.display_name}: {path}")
+    return 0
+
+
+def _list(chosen: argparse.Namespace) -> int:
+    from .kernel import specs
+
+    found = specs.installed()
+    for path, content in found:
+        print(f"{path.name}  {content.get('display_name', 'cannot be read')}  {path}")
+    if not found:
+        print("No kernels are installed; `jupyter gpu install` writes them.")
+    return 0
+
+
+def _remove(chosen: argparse.Namespace) -> int:
+    from .kernel import specs
+
+    for path in specs.remove(chosen.name):
+        print(f"{path.name} removed.")
     return 0
 
 

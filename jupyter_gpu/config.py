@@ -47,6 +47,12 @@ class JupyterGPU(Configurable):
         "256MB",
         help="Size beyond which a new result stays on its worker, as a handle: 256MB, 2GiB; 0: every one does; off: none for its size.",
     ).tag(config=True)
+    forward_env = List(
+        Unicode(), help="Environment variables (patterns, as in HF_*) that whole kernels get beside those that are harmless everywhere."
+    ).tag(config=True)
+    outlive = Float(
+        3600.0, min=0.0, help="Seconds for which a notebook's remote kernel waits when its Jupyter server is gone; 0: for ever."
+    ).tag(config=True)
     quiet = Bool(False, help="Show no summary line.").tag(config=True)
 
     def keep_above_bytes(self) -> int:
@@ -68,6 +74,8 @@ def load(config: Config | None = None) -> JupyterGPU:
         options = JupyterGPU(config=merged)
     except TraitError as error:
         raise BadOptionValue(option="jupyter_gpu_config.py", value=str(error), expected="a value of the type that the option has") from None
+    if os.environ.get("JUPYTER_GPU_FORWARD_ENV"):
+        options.forward_env = [name.strip() for name in os.environ["JUPYTER_GPU_FORWARD_ENV"].split(",")]
     for variable, trait in ENVIRONMENT.items():
         if os.environ.get(variable):
             setattr(options, trait, os.environ[variable])

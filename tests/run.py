@@ -61,10 +61,14 @@ STAGES: dict[str, tuple[str, list[str]]] = {
             "--ignore=tests/frontends",
             "--ignore=tests/house",
             "--ignore=tests/kinds",
+            "--ignore=tests/kernel",
+            "--ignore=tests/upstream",
         ],
     ),
+    "kernels": ("whole kernels from end to end, over networks and through failures", ["-m", "pytest", "tests/kernel"]),
     "cells": ("cells from end to end: a real kernel, the embedded gateway", ["-m", "pytest", "tests/e2e"]),
     "frontends": ("JupyterLab, Notebook 7, console, IPython, nbclient, papermill, VS Code's way", ["-m", "pytest", "tests/frontends"]),
+    "upstream": ("suites that others wrote, through our provisioner and the local one", ["tests/upstream/run.py"]),
     "house": ("the wheel, the README's commands, what is tracked", ["-m", "pytest", "tests/house"]),
 }
 
@@ -82,7 +86,7 @@ def main() -> int:
     rows = []
     for name in chosen.only or STAGES:
         text, command = STAGES[name]
-        folder = command[2] if command[1] == "pytest" else ""
+        folder = command[2] if command[1:2] == ["pytest"] else ""
         if folder and not (ROOT / folder).is_dir():
             print(f"\n===== {name}: SKIPPED: there are no tests in {folder} yet", flush=True)
             continue

@@ -9,9 +9,9 @@ from time import monotonic, sleep
 
 #: Per second. In the three seconds that the server looks back, a burst and what follows it must together stay below three times its
 #: limits, with a little to spare for others that print on the same kernel, and for messages that come late and so closer together.
-_MESSAGES, _BYTES = 650.0, 650_000.0
+MESSAGES, BYTES = 650.0, 650_000.0
 #: What may go at once after a silence.
-_BURST_MESSAGES, _BURST_BYTES = 700.0, 700_000.0
+BURST_MESSAGES, BURST_BYTES = 700.0, 700_000.0
 #: Bytes of a stream message beside its text: headers and their digest.
 _OVERHEAD = 700
 
@@ -29,6 +29,11 @@ class Bucket:
         self._burst = burst
         self._level = burst
         self._at: float | None = None
+
+    def wait(self, now: float) -> float:
+        """Seconds until something may be taken at once."""
+        self.take(0, now)
+        return max(0.0, -self._level / self._rate)
 
     def take(self, amount: float, now: float) -> float:
         """Takes ``amount`` and returns for how many seconds the taker must wait first. What is larger than the bucket is let pass
@@ -48,8 +53,8 @@ class Pace:
         self._limited = "JPY_SESSION_NAME" in os.environ if limited is None else limited
         self._clock = clock
         self._pause = pause
-        self._messages = Bucket(_MESSAGES, _BURST_MESSAGES)
-        self._bytes = Bucket(_BYTES, _BURST_BYTES)
+        self._messages = Bucket(MESSAGES, BURST_MESSAGES)
+        self._bytes = Bucket(BYTES, BURST_BYTES)
 
     def before(self, text: str = "", *, may_wait: bool = True) -> None:
         """Call before a message; ``text``: of a stream. ``may_wait`` False: on a thread that others depend on."""

@@ -32,7 +32,8 @@ class _Frame:
 
 
 class Outgoing:
-    """Frames are in ``_flight`` (sent over the present connection) or, after those, in ``_waiting``."""
+    """Frames are in ``_flight`` (sent over the present connection) or, after those, in ``_waiting``. ``whole``: those of a payload are
+    kept until its last one is acknowledged, in ``_kept``."""
 
     def __init__(self, lane: Lane, spool: Spool, max_frame: int, window: int) -> None:
         self.queued = 0  #: number of the last frame that exists
@@ -43,6 +44,8 @@ class Outgoing:
         self._max_frame = max_frame
         self._window = window
         self._in_flight = 0
+        self.whole = False
+        self._kept: list[_Frame] = []
         self._flight: deque[_Frame] = deque()
         self._waiting: deque[_Frame] = deque()
 
@@ -88,9 +91,19 @@ class Outgoing:
         self._flight.clear()
         self._in_flight = 0
 
+    def renew(self) -> None:
+        """Number anew, from the first payload on that was not acknowledged to its end: the peer is another one."""
+        self.rewind()
+        self._waiting.extendleft(reversed(self._kept))
+        self._kept.clear()
+        for number, frame in enumerate(self._waiting, 1):
+            frame.number = number
+        self.queued, self.sent = len(self._waiting), 0
+
     def clear(self) -> None:
         self.rewind()
         self._waiting.clear()
+        self._kept.clear()
         self.backlog = 0
 
     def _append(self, flags: int, total: int, size: int, parts: Sequence[BytesLike], at: int) -> None:
@@ -98,8 +111,13 @@ class Outgoing:
         self._waiting.append(_Frame(self.queued, flags, total, size, parts, at))
 
     def _free(self, frame: _Frame) -> None:
-        self.backlog -= frame.size
-        self._spool.free(frame.at, frame.size)
+        if self.whole and not frame.flags & LAST:
+            self._kept.append(frame)
+            return
+        for each in (*self._kept, frame):
+            self.backlog -= each.size
+            self._spool.free(each.at, each.size)
+        self._kept.clear()
 
 
 class Incoming:

@@ -30,6 +30,10 @@ __all__ = ["Lane", "Link"]
 CONTROL_LIMIT = 16 << 20
 
 
+def _new_epoch() -> int:
+    return int.from_bytes(os.urandom(8), "little") | 1
+
+
 class Link:
     """One end. ``max_frame``: the most payload bytes in a frame, the same at both ends. ``window``: bytes of a lane that may
     be on their way without an acknowledgement. ``max_payload``: largest payload taken, sent or received. An explicit
@@ -48,12 +52,13 @@ class Link:
     ) -> None:
         self.max_frame = max_frame
         self.max_payload = max_payload
-        self.epoch = epoch or int.from_bytes(os.urandom(8), "little") | 1
+        self.epoch = epoch or _new_epoch()
         self.peer_epoch = 0  #: 0: never seen
         self.spool = spool or Spool()
         self._control_spool = Spool(memory=CONTROL_LIMIT, disk=0)
+        self.heirs = False
         self._out = (Outgoing(Lane.CONTROL, self._control_spool, max_frame, window), Outgoing(Lane.DATA, self.spool, max_frame, window))
-        self._in = (Incoming(max_frame, max_payload), Incoming(max_frame, max_payload))
+        self._in = self._new_in()
         self._ack_frames = ack_frames
         self._ack_bytes = window // 4
         self._owed_frames = 0
@@ -64,6 +69,9 @@ class Link:
         self._announce = False
         self._held: tuple[int] | None = None  # number of the last DATA frame that may be acknowledged
         self._broken: LinkBroken | None = None
+
+    def _new_in(self) -> tuple[Incoming, Incoming]:
+        return Incoming(self.max_frame, self.max_payload), Incoming(self.max_frame, self.max_payload)
 
     @property
     def backlog(self) -> int:
@@ -92,6 +100,13 @@ class Link:
         if size > self.max_payload:
             raise FrameTooLarge(size=size, limit=self.max_payload)
         self._out[lane].put(parts, size)
+
+    def expect_heirs(self) -> None:
+        """Call before anything is sent, at both ends: where the peer has lost its state, a new one takes its place, and gets all payloads
+        of which the old one had not acknowledged the end."""
+        self.heirs = True
+        for lane in self._out:
+            lane.whole = True
 
     def attached(self) -> None:
         """The other end can be reached, for the first time or again."""
@@ -183,6 +198,10 @@ class Link:
     def _resume(self, resume: Resume) -> None:
         if not self._attached:
             return  # of a connection that is gone
+        if self.heirs and not self.peer_epoch and resume.peer not in (0, self.epoch):
+            return  # it is meant for the one whose place this end takes; the next one is for us
+        if self.heirs and self.peer_epoch and not resume.peer and resume.epoch != self.peer_epoch:
+            self._inherit()
         if self.peer_epoch and resume.epoch != self.peer_epoch:
             raise self._break("the other end was started anew and has lost its state")
         if resume.peer and resume.peer != self.epoch:
@@ -197,6 +216,16 @@ class Link:
             for lane in self._out:
                 lane.rewind()
         self._resumed = True
+
+    def _inherit(self) -> None:
+        """The peer is another one, and knows nothing."""
+        self.epoch = _new_epoch()
+        self.peer_epoch = 0
+        self._in = self._new_in()
+        self._held = None
+        self._announce = True
+        for lane in self._out:
+            lane.renew()
 
     def _acked(self, seen: tuple[int, int]) -> None:
         for number, lane in zip(seen, self._out):

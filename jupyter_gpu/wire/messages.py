@@ -26,6 +26,7 @@ from .records import CellTerms as CellTerms
 from .records import ErrorRecord as ErrorRecord
 from .records import Gpu as Gpu
 from .records import HandleInfo as HandleInfo
+from .records import KernelTerms as KernelTerms
 from .records import Record as Record
 from .records import RemoteError as RemoteError
 from .records import RingOffer as RingOffer
@@ -72,6 +73,9 @@ class OpenSession(Message):
     interpreter: str = ""  #: likewise: the Python to run in; empty: the gateway's
     env: dict[str, str] = {}
     owner: str = ""  #: whom status shows: notebook name or path
+    kernel: KernelTerms | None = None  #: a whole kernel instead of cells
+    anew: bool = False  #: a session that exists keeps its hardware and gets a fresh kernel, with the terms of this message
+    alone: float = -1.0  #: seconds without a client after which the session ends; -1: the gateway's own, 0: never
 
 
 class Opened(Message):
@@ -158,6 +162,7 @@ class Assign(Message):
     env: dict[str, str] = {}  #: CUDA_VISIBLE_DEVICES and the like, set before anything can initialise CUDA
     cwd: str = ""
     label: str = ""
+    kernel: KernelTerms | None = None
 
 
 class Assigned(Message):
@@ -184,9 +189,11 @@ class WorkerFailed(Message):
 
 
 class Interrupt(Message):
-    """SIGINT to the kernel's process group; with a ``run_id``, to that cell alone, even if it overtakes it or comes when it is over."""
+    """SIGINT to the kernel's process group; with a ``run_id``, to that cell alone, even if it overtakes it or comes when it is over.
+    ``number``: another signal, for a whole kernel."""
 
     run_id: str = ""
+    number: int = 2
 
 
 class KernelExited(Message):
@@ -207,6 +214,7 @@ class KernelHello(Message):
     cwd: str
     ring: RingOffer | None = None
     shared: bool = False  #: sessions of that machine share large chunks: an ``Offer`` by BLAKE3 may save sending them
+    whole: bool = False  #: from the agent: a whole kernel can be talked to
 
 
 class RunCell(Message):
@@ -273,9 +281,11 @@ class Kept(Message):
 
 class Jupyter(Message):
     """A message of Jupyter's own protocol. Its four JSON parts (header, parent_header, metadata, content) and then its
-    binary buffers are the out-of-band buffers of this message, untouched."""
+    binary buffers are the out-of-band buffers of this message, untouched. To and from a whole kernel: all of its ZMQ frames,
+    identities and signature included."""
 
     channel: str  #: "iopub", "stdin", "shell", "control"
+    seen: int = 0  #: of a whole kernel's client: how many failures it had been told when it sent this
 
 
 class InputOver(Message):

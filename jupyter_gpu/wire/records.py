@@ -134,6 +134,15 @@ class HandleInfo(Record):
     key: str = ""  #: of the value at its kernel, whatever its names; the same for two handles: they are one
 
 
+class KernelTerms(Record):
+    """A session that is a whole kernel: Jupyter's own messages, signed, and no cells of ours."""
+
+    key: str = ""  #: of the signatures; empty: there are none
+    scheme: str = "hmac-sha256"
+    argv: list[str] = []  #: what to run, with ``{connection_file}`` in it; empty: the worker's own ipykernel
+    arguments: list[str] = []  #: for that ipykernel, beside the connection file
+
+
 class CellNames(Record):
     """Names as compilation shows them (``jupyter_gpu.sync.names``)."""
 

@@ -221,7 +221,7 @@ class Gateway:
             await forward(socket, pair, _ignore)
         finally:
             self.links -= 1
-            if pair.client is socket:
+            if pair.client is socket and self.manager.pairs.get(session_id) is pair:  # not that of a worker before a restart
                 self.manager.handle(state.Clients(session_id, 0))
             await pair.left(socket, "the notebook's connection closed")
 

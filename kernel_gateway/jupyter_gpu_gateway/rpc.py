@@ -15,6 +15,7 @@ from jupyter_gpu.wire.errors import FrameGarbled, InternalError, JupyterGpuError
 from jupyter_gpu.wire.messages import (
     PROTOCOL,
     AnyMessage,
+    Assign,
     Done,
     Failed,
     GetInventory,
@@ -103,18 +104,25 @@ class RpcConnection:
             return Done(id=message.id)
         raise FrameGarbled(reason=f"a {type(message).__name__} is no request")
 
+    def _terms(self, message: OpenSession, session_id: str) -> Assign:
+        cwd = message.cwd if self._gateway.own else ""
+        return Assign(session_id=session_id, env=without_private(message.env), cwd=cwd, kernel=message.kernel)
+
     def _open(self, message: OpenSession) -> Opened:
         manager = self._gateway.manager
         found = manager.fleet.find(message.key)
         if found is not None:
             self.sessions.add(found.session_id)
             manager.handle(state.Clients(found.session_id, 1))
+            if message.anew:
+                manager.options[found.session_id] = self._terms(message, found.session_id)
+                manager.restart(found.session_id)
             return Opened(id=message.id, session=info(found, manager.fleet), created=False)
         session_id = "s-" + secrets.token_hex(8)
         self.sessions.add(session_id)
         own = self._gateway.own
+        manager.options[session_id] = self._terms(message, session_id)
         interpreter = message.interpreter if own and message.interpreter != sys.executable else ""
-        manager.options[session_id] = (without_private(message.env), message.cwd if own else "")
         failure: list[JupyterGpuError] = []
 
         def refused(session: SessionInfo, error: JupyterGpuError | None) -> None:
@@ -122,7 +130,7 @@ class RpcConnection:
                 failure.append(error)
 
         with self._gateway.listening(refused):
-            manager.handle(state.Opened(session_id, message.key, tuple(message.wanted), interpreter, message.idle))
+            manager.handle(state.Opened(session_id, message.key, tuple(message.wanted), interpreter, message.idle, message.alone))
         if failure:
             raise failure[0]
         manager.handle(state.Clients(session_id, 1))  # it waits, though it has no link yet

@@ -33,6 +33,7 @@ class _Kept(msgspec.Struct):
     idle: float
     gpus: list[Gpu]
     pid: int
+    alone: float = -1.0
 
 
 @dataclass
@@ -64,7 +65,7 @@ class Store:
             raise InternalError(id="store", text=f"the gateway's store {self.path}: {error}") from error
 
     def save_session(self, session: Session) -> None:
-        kept = _Kept(session.wanted, session.created, session.interpreter, session.idle, session.gpus, session.pid)
+        kept = _Kept(session.wanted, session.created, session.interpreter, session.idle, session.gpus, session.pid, session.alone)
         with self._guard():
             self._db.execute(
                 "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)",
@@ -103,6 +104,7 @@ class Store:
                     kept.created,
                     kept.interpreter,
                     kept.idle,
+                    kept.alone,
                     gpus=kept.gpus,
                     worker_id=worker_id,
                     pid=kept.pid,

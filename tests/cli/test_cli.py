@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -130,3 +131,40 @@ def test_a_token_that_was_given_is_not_shown(person: dict[str, str]) -> None:
         process.terminate()
         rest, _ = process.communicate(timeout=15)
     assert process.returncode == 0 and "a-token-of-mine" not in said + rest and "Traceback" not in rest
+
+
+def test_kernels_are_installed_listed_and_removed(person: dict[str, str]) -> None:
+    """24: with ``--user``, for servers that may lack our provisioner, it is not named: the spec would vanish from their picker."""
+    env = {**person, "JUPYTER_GPU_SIMULATE": "H100:2,A100"}
+    try:
+        code, out, err = cli(env, "install", "--user")
+        assert (code, err) == (0, "")
+        kernels = Path(person["JUPYTER_DATA_DIR"]) / "kernels"
+        found = {p.parent.name: json.loads(p.read_text()) for p in kernels.glob("*/kernel.json")}
+        assert {name: spec["display_name"] for name, spec in found.items()} == {
+            "jupyter-gpu-h100": "Python 3 (H100, simulated)",
+            "jupyter-gpu-a100": "Python 3 (A100, simulated)",
+            "jupyter-gpu-cpu": "Python 3 (remote CPU)",
+        }
+        assert all("kernel_provisioner" not in spec["metadata"] and "{connection_file}" in spec["argv"] for spec in found.values())
+        code, out, _ = cli(env, "list")
+        assert code == 0 and "jupyter-gpu-a100  Python 3 (A100, simulated)" in out
+        code, out, _ = cli(env, "install", "--user", "h100:2")
+        assert code == 0 and "Python 3 (2 × H100, simulated)" in out and (kernels / "jupyter-gpu-h100-2").is_dir()
+        assert cli(env, "remove", "H100:2")[0] == 0 and not (kernels / "jupyter-gpu-h100-2").exists()
+        code, _, err = cli(env, "remove", "B300")
+        assert code == 1 and "jupyter-gpu-b300" in err and "jupyter-gpu-a100" in err
+        (kernels / "mine").mkdir()
+        assert cli(env, "remove")[0] == 0 and [p.name for p in kernels.iterdir()] == ["mine"], "those of others stay"
+        assert "No kernels are installed" in cli(env, "list")[1]
+    finally:
+        cli(env, "stop", "--gateway")
+
+
+def test_hardware_that_is_none(person: dict[str, str]) -> None:
+    env = {**person, "JUPYTER_GPU_SIMULATE": "H100"}
+    try:
+        code, _, err = cli(env, "install", "--user", "H100:x")
+        assert code == 1 and "gpu=H100:x" in err
+    finally:
+        cli(env, "stop", "--gateway")

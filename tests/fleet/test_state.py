@@ -15,6 +15,7 @@ from jupyter_gpu_gateway.fleet.state import (
     Instruction,
     Opened,
     ReleaseWorker,
+    Restarted,
     Session,
     StartWorker,
     Stopped,
@@ -438,3 +439,47 @@ def test_a_standby_worker_has_no_session_to_be_assigned_to() -> None:
     found = fleet(standby=1)
     found.handle(Warm(""), 0)
     assert found.handle(WorkerAssigned("w1"), 1) == []
+
+
+# ---------------------------------------------------------------- whole kernels
+
+
+def test_a_restart_keeps_the_hardware_and_takes_a_fresh_worker() -> None:
+    found = fleet("H100", standby=1)
+    worker = running(found, "a", "H100")
+    found.handle(opened("b", "H100"), 1)
+    spare = next(w.worker_id for w in found.workers.values() if not w.session_id)
+    found.handle(WorkerReady(spare), 2)
+    said = found.handle(Restarted("a"), 3)
+    assert ReleaseWorker(worker, kill=False) in said and AssignWorker(spare, "a") in said
+    assert found.sessions["a"].state == S.STARTING and found.sessions["a"].worker_id == spare
+    assert uuids(found, "a") == ["GPU-0"] and found.sessions["b"].state == S.QUEUED, "who waits for the hardware goes on waiting"
+    found.handle(WorkerAssigned(spare), 4)
+    assert found.sessions["a"].state == S.READY
+    assert ended(found.handle(WorkerGone(worker), 5)) == {}, "the end of the worker before is no end of the session"
+
+
+def test_a_restart_of_what_never_ran_changes_nothing() -> None:
+    found = fleet("H100")
+    found.handle(opened("a", "H100"), 1)
+    assert found.handle(Restarted("a"), 2) == [] and found.handle(Restarted("nobody"), 2) == []
+
+
+def test_a_restart_whose_worker_died_at_this_moment() -> None:
+    found = fleet("H100")
+    worker = running(found, "a", "H100")
+    del found.workers[worker]
+    said = found.handle(Restarted("a"), 2)
+    assert not any(isinstance(i, ReleaseWorker) for i in said) and any(isinstance(i, StartWorker) for i in said)
+
+
+def test_a_session_may_say_how_long_it_waits_alone() -> None:
+    found = fleet("H100", "H100", alone=10)
+    for name, alone in (("a", -1.0), ("b", 100.0), ("c", 0.0)):
+        found.handle(Opened(name, name, (Wanted(type="CPU"),), alone=alone), 0)
+        found.handle(WorkerReady(found.sessions[name].worker_id), 0)
+        found.handle(WorkerAssigned(found.sessions[name].worker_id), 0)
+        found.handle(Clients(name, 0), 0)
+    assert set(ended(found.handle(Tick(), 11))) == {"a"}
+    assert set(ended(found.handle(Tick(), 101))) == {"b"}
+    assert set(ended(found.handle(Tick(), 1e6))) == set()

@@ -410,3 +410,81 @@ def test_a_frame_in_writable_memory_is_given_on_as_it_is() -> None:
     (parts,) = a.frames()
     ((_, payload),) = b.receive(b"".join(parts))
     assert not payload.readonly
+
+
+def heirs(*links: Link) -> None:
+    for link in links:
+        link.expect_heirs()
+
+
+def attach_heir(old: Link, new: Link) -> list[bytes]:
+    """What the new end receives, until neither has anything to say."""
+    old.attached(), new.attached()
+    got: list[bytes] = []
+    for _ in range(4):
+        got += [payload for _, payload in exchange(old, new)]
+        assert exchange(new, old) == []
+    assert old.is_resumed and new.is_resumed
+    return got
+
+
+def test_an_heir_gets_what_was_not_acknowledged() -> None:
+    a, b = Link(epoch=1, max_frame=10), Link(epoch=2, max_frame=10)
+    heirs(a, b)
+    attach(a, b)
+    a.send([b"first"])
+    assert exchange(a, b) == [(Lane.DATA, b"first")]
+    b.acknowledge()
+    assert exchange(b, a) == []
+    a.send([b"second"])
+    a.send([b"control"], Lane.CONTROL)
+    assert len(exchange(a, b)) == 2  # and b dies before it says so
+    a.send([b"third"])
+    a.detached()
+    heir = Link(epoch=3, max_frame=10)
+    heirs(heir)
+    assert attach_heir(a, heir) == [b"control", b"second", b"third"]
+    heir.acknowledge()
+    exchange(heir, a)
+    assert a.backlog == 0
+    heir.send([b"question"])
+    a.send([b"answer"])
+    assert exchange(heir, a) == [(Lane.DATA, b"question")] and exchange(a, heir) == [(Lane.DATA, b"answer")]
+
+
+def test_an_heir_gets_a_payload_from_its_beginning() -> None:
+    a, b = Link(epoch=1, max_frame=10), Link(epoch=2, max_frame=10)
+    heirs(a, b)
+    attach(a, b)
+    a.send([b"d" * 35])
+    assert exchange_some(a, b, 1) == exchange_some(a, b, 1) == []
+    b.acknowledge()
+    exchange(b, a)
+    assert a.backlog == 35
+    heir = Link(epoch=3, max_frame=10)
+    heirs(heir)
+    assert attach_heir(a, heir) == [b"d" * 35]
+    heir.acknowledge()
+    exchange(heir, a)
+    assert a.backlog == 0
+
+
+def test_an_end_that_expects_heirs_resumes_as_any_other() -> None:
+    a, b = Link(epoch=1), Link(epoch=2)
+    heirs(a, b)
+    attach(a, b)
+    a.send([b"once"])
+    assert exchange(a, b) == [(Lane.DATA, b"once")]
+    a.detached(), b.detached()
+    a.attached(), b.attached()
+    assert exchange(a, b) == [] and exchange(b, a) == [] and a.backlog == 0
+
+
+def test_one_that_was_replaced_cannot_come_back() -> None:
+    a, b, heir = Link(epoch=1), Link(epoch=2), Link(epoch=3)
+    heirs(a, b, heir)
+    attach(a, b)
+    assert attach_heir(a, heir) == []
+    a.attached(), b.attached()
+    with pytest.raises(LinkBroken):
+        exchange(a, b)

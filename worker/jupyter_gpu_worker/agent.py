@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jupyter_gpu.transport.connection import Connection
 from jupyter_gpu.transport.dial import dial
@@ -27,6 +27,7 @@ from jupyter_gpu.wire.messages import (
     Assign,
     Assigned,
     Interrupt,
+    Jupyter,
     KernelExited,
     Release,
     WorkerFailed,
@@ -38,10 +39,15 @@ from . import versions
 from .pipe import ASSIGN, BUSY, HEADER, IDLE, PAYLOAD, FrameParser
 from .processes import kill_children
 
+if TYPE_CHECKING:
+    from .channels import Channels
+
 _log = logging.getLogger(__name__)
 
 #: Bytes on their way to the kernel beyond which the client waits.
 _FULL = 4 << 20
+#: What a whole kernel may say while its client is away: then it waits, as it does where nobody reads a pipe.
+_AWAY = 2 << 30
 #: In place of a run_id: whichever cell begins next.
 _NEXT = "*"
 #: Reads from the kernel in a row before the gateway has its turn.
@@ -118,8 +124,11 @@ class KernelPort:
 class Agent:
     """One worker's connection: payloads pass through it unread, except those of the CONTROL lane."""
 
-    def __init__(self, kernel_pid: int, *, worker_id: str, secret: str, url: str, lease: float) -> None:
+    def __init__(self, kernel_pid: int, *, worker_id: str, secret: str, url: str, lease: float, folder: str = "") -> None:
         self.kernel_pid = kernel_pid
+        self.channels: Channels | None = None  #: of a whole kernel
+        self.busy = False
+        self._folder = folder
         self.worker_id = worker_id
         self.session_id = ""
         self._url = url
@@ -149,7 +158,7 @@ class Agent:
             kernel_pid=self.kernel_pid,
             versions=versions.here(),
             session_id=self.session_id,
-            busy=bool(self._running),
+            busy=bool(self._running) or self.busy,
         )
         await connection.send(notice(hello))
         return connection
@@ -165,38 +174,56 @@ class Agent:
                 self._pressed = ""
                 self._signal(signal.SIGINT)
             return
+        self.tell_client([data])
+
+    def tell_client(self, parts: Sequence[BytesLike]) -> None:
+        """What the kernel says. It is kept until the client has it."""
         try:
-            self.driver.send([data])
+            self.driver.send(parts)
         except JupyterGpuError as error:
             _log.error("what the kernel said cannot be kept: %s", error)
             self._kill()
             return
-        if self.driver.link.backlog > _FULL * 8 and self._draining is None:
-            self._draining = asyncio.ensure_future(self._hold_kernel())
+        full = _FULL * 8 if self.channels is None else _AWAY
+        if self.driver.link.backlog > full and self._draining is None:
+            self._draining = asyncio.ensure_future(self._hold_kernel(full // 2, self.channels or self.port))
 
-    async def _hold_kernel(self) -> None:
+    async def _hold_kernel(self, below: int, source: KernelPort | Channels) -> None:
         """Stop reading the kernel until the client has caught up: then the kernel waits in its next write."""
-        self.port.pause_reading()
+        source.pause_reading()
         try:
-            await self.driver.drain(_FULL * 4)
+            await self.driver.drain(below)
         except JupyterGpuError:
             return  # the driver has ended, and run_agent ends with it
         finally:
             self._draining = None
-            self.port.resume_reading()
+            source.resume_reading()
 
     def _from_client(self, lane: Lane, payload: memoryview) -> Awaitable[None] | None:
         if lane == Lane.DATA:
+            if self.channels is not None:
+                self._to_whole(self.channels, payload)
+                return None
             self._delivered = True
             return self.port.send([payload])
-        message, _ = decode(payload)
+        message, frames = decode(payload)
         if isinstance(message, Interrupt):
-            self._interrupt(message.run_id)
+            self._interrupt(message)
+        elif isinstance(message, Jupyter) and self.channels is not None:
+            self.channels.from_client(message, frames)
         return None
 
-    def _interrupt(self, run_id: str) -> None:
+    def _to_whole(self, channels: Channels, payload: memoryview) -> None:
+        message, frames = decode(payload)
+        if isinstance(message, Jupyter):
+            channels.from_client(message, frames)
+
+    def _interrupt(self, message: Interrupt) -> None:
         """It overtakes data: the cell may not have begun, and it may be over, and the next one is none of its business."""
-        if run_id and run_id != self._running:
+        run_id = message.run_id
+        if self.channels is not None:
+            self._signal(message.number)
+        elif run_id and run_id != self._running:
             self._pressed = run_id
         elif self._running:
             self._signal(signal.SIGINT)
@@ -208,6 +235,11 @@ class Agent:
         if isinstance(message, Assign):
             self.session_id = message.session_id
             self.port.send(encode(message), ASSIGN)
+            if message.kernel is not None:
+                from .channels import Channels
+
+                self.driver.link.expect_heirs()
+                self.channels = Channels(self, self._folder, message.kernel)
             self.driver.notify(Assigned(session_id=message.session_id))
         elif isinstance(message, Release):
             self._release = message
@@ -249,7 +281,10 @@ class Agent:
             if self._gone.done() and not stopping.done() and not driving.done():
                 await self._tell_death(self._gone.result())
             elif stopping.done() and self._release is not None and not self._release.kill:
-                self.port.close()
+                if self.channels is not None:
+                    self.channels.shut_down()
+                else:
+                    self.port.close()
                 await asyncio.wait([self._gone], timeout=_GRACE)
             return 0
         finally:
@@ -258,6 +293,8 @@ class Agent:
             await asyncio.wait([self._gone])
             loop.remove_signal_handler(signal.SIGCHLD)
             self.port.close()
+            if self.channels is not None:
+                self.channels.close()
             kill_children()
             stopping.cancel()
             await self.driver.close()
@@ -267,10 +304,15 @@ class Agent:
 
     async def _tell_death(self, status: int) -> None:
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self.port.ended.wait(), _LAST_WORDS)
+            if self.channels is not None:
+                await self.channels.last_words(_LAST_WORDS)
+            else:
+                await asyncio.wait_for(self.port.ended.wait(), _LAST_WORDS)
         code = os.waitstatus_to_exitcode(status)
-        detail = _describe(code)
-        self.driver.send(encode(KernelExited(code=code, detail=detail)), Lane.CONTROL)
+        detail = (self.channels.why() if self.channels is not None else "") or _describe(code)
+        # A whole kernel's outputs are not to be overtaken: its client ends with this.
+        lane = Lane.CONTROL if self.channels is None else Lane.DATA
+        self.driver.send(encode(KernelExited(code=code, detail=detail)), lane)
         with contextlib.suppress(JupyterGpuError, asyncio.TimeoutError):
             await asyncio.wait_for(self.driver.drain(0), 5)
         self.driver.notify(WorkerFailed(error=WorkerDied(exit=code, detail=detail).to_record()))
@@ -289,8 +331,8 @@ def _describe(code: int) -> str:
     return f"killed by {name}"
 
 
-async def run_agent(sock: socket.socket, kernel_pid: int, *, worker_id: str, secret: str, url: str, lease: float) -> int:
+async def run_agent(sock: socket.socket, kernel_pid: int, *, worker_id: str, secret: str, url: str, lease: float, folder: str = "") -> int:
     """Serve until released, until the kernel is gone, or until no gateway was there for ``lease`` seconds."""
     sock.setblocking(False)
-    agent = Agent(kernel_pid, worker_id=worker_id, secret=secret, url=url, lease=lease)
+    agent = Agent(kernel_pid, worker_id=worker_id, secret=secret, url=url, lease=lease, folder=folder)
     return await agent.run(sock)

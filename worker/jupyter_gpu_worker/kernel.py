@@ -29,7 +29,7 @@ from jupyter_gpu.sync.pickler import ReductionInterrupted, reducing
 from jupyter_gpu.transport.ring import Ring
 from jupyter_gpu.transport.ring import make as make_ring
 from jupyter_gpu.wire.codec import encode
-from jupyter_gpu.wire.messages import AnyMessage, Chunk, InputOver, Jupyter, KernelHello, Message
+from jupyter_gpu.wire.messages import AnyMessage, Assign, Chunk, InputOver, Jupyter, KernelHello, Message
 
 from . import shared, versions
 from .chunks import Receiving, Sending
@@ -289,19 +289,21 @@ class Handler(Protocol):
     async def __call__(self, message: AnyMessage, buffers: list[memoryview]) -> None: ...
 
 
-async def serve(kernel: WorkerKernel, handle: Handler) -> None:
+async def serve(kernel: WorkerKernel, handle: Handler) -> Assign | None:
     """Feed frames to ``handle(message, buffers)`` (async) one after the other until the agent is gone; comm messages are not held up
-    by a cell that awaits."""
+    by a cell that awaits. Returns the assignment if it is one for a whole kernel, of which nothing here is any business."""
     from tornado.ioloop import IOLoop
 
     kernel.io_loop = IOLoop.current()
     loop = asyncio.get_running_loop()
-    ended = loop.create_future()
+    ended: asyncio.Future[Assign | None] = loop.create_future()
     tasks: set[asyncio.Task[None]] = set()  # the loop itself holds them weakly
     queue: asyncio.Queue[tuple[AnyMessage, list[memoryview]]] = asyncio.Queue()
 
     def take(kind: int, message: AnyMessage, buffers: list[memoryview]) -> None:
-        if kind == ASSIGN:
+        if isinstance(message, Assign) and message.kernel is not None:
+            ended.set_result(message)
+        elif kind == ASSIGN:
             handle.assign(message)
         elif isinstance(message, Jupyter) and message.channel == "shell":
             tasks.add(task := loop.create_task(dispatch_late(kernel, buffers)))
@@ -331,10 +333,14 @@ async def serve(kernel: WorkerKernel, handle: Handler) -> None:
     loop.add_reader(kernel.pipe.sock, readable)
     loop.add_reader(kernel.pipe.wake, kernel.pipe.woken)
     worker = loop.create_task(work())
-    await asyncio.wait([ended, worker], return_when=asyncio.FIRST_COMPLETED)
+    waiting: list[asyncio.Future[Any]] = [ended, worker]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     worker.cancel()
+    loop.remove_reader(kernel.pipe.sock)
+    loop.remove_reader(kernel.pipe.wake)
     if worker.done() and not worker.cancelled():
         worker.result()
+    return ended.result() if ended.done() else None
 
 
 async def dispatch(kernel: WorkerKernel, parts: Sequence[memoryview]) -> None:

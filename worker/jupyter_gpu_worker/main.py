@@ -9,6 +9,8 @@ import signal
 import socket
 import traceback
 
+from jupyter_gpu.wire.messages import Assign
+
 from .kernel import WorkerKernel, serve
 from .pipe import Pipe, pair
 from .processes import adopt_orphans, die_with, forget_exit_handlers, leave, reseed, run_exit_handlers
@@ -35,7 +37,7 @@ def run_worker(kernel: WorkerKernel, *, worker_id: str, secret: str, url: str, l
     theirs.close()
     from .agent import run_agent
 
-    return asyncio.run(run_agent(ours, kernel_pid, worker_id=worker_id, secret=secret, url=url, lease=lease))
+    return asyncio.run(run_agent(ours, kernel_pid, worker_id=worker_id, secret=secret, url=url, lease=lease, folder=folder))
 
 
 def log_to(fd: int) -> None:
@@ -58,9 +60,10 @@ def run_kernel(kernel: WorkerKernel, sock: socket.socket, parent: int, folder: s
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     serving = loop.create_task(_serve(kernel))
+    assigned: Assign | None = None
     while True:
         try:
-            loop.run_until_complete(serving)
+            assigned = loop.run_until_complete(serving)
             break
         except (KeyboardInterrupt, SystemExit):
             if serving.done():
@@ -71,16 +74,22 @@ def run_kernel(kernel: WorkerKernel, sock: socket.socket, parent: int, folder: s
                 raise
             break  # exit() in a cell stops the loop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if assigned is not None:
+        from .whole import become
+
+        loop.close()
+        become(kernel, assigned, folder)
     run_exit_handlers()
     return 0
 
 
-async def _serve(kernel: WorkerKernel) -> None:
+async def _serve(kernel: WorkerKernel) -> Assign | None:
+    """The assignment, if it is one for a whole kernel; else None, when the agent is gone."""
     from .cell import CellRunner
 
     runner = CellRunner(kernel)
     try:
         kernel.hello()
-        await serve(kernel, runner)
+        return await serve(kernel, runner)
     except (OSError, EOFError):
-        pass  # the agent is gone: nobody is left to tell
+        return None  # the agent is gone: nobody is left to tell

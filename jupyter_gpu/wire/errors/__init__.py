@@ -8,6 +8,7 @@
     │   ├── BadOptionValue          usage.value
     │   ├── BadHardware             usage.hardware
     │   ├── NoSuchName              usage.name
+    │   ├── ConnectionFileBad       usage.connection-file
     │   └── NoSuchHardware          usage.no-such-hardware
     ├── TravelError                 a value or a module cannot go along; nothing ran
     │   ├── ValueCannotTravel       travel.value
@@ -25,6 +26,7 @@
     │   ├── WorkerStartFailed       worker.start
     │   ├── WorkerDied              worker.died
     │   ├── SessionLost             worker.lost
+    │   ├── KernelLost              worker.kernel-lost
     │   ├── SessionNotFound         worker.no-session
     │   ├── CellTimeout             worker.timeout
     │   └── DiskFull                worker.disk
@@ -52,15 +54,16 @@ from .base import SENTENCE, Field, JupyterGpuError
 from .gateway import GatewayError, GatewayStartFailed, GatewayUnreachable, ProtocolMismatch, TokenFileExposed, TokenRefused
 from .rest import HandleError, InternalError
 from .travel import ModuleMissing, PythonMismatch, SnapshotRefused, TravelError, UntrustedValue, ValueCannotTravel
-from .usage import BadHardware, BadOptionValue, NoSuchHardware, NoSuchName, UnknownOption, UsageError
+from .usage import BadHardware, BadOptionValue, ConnectionFileBad, NoSuchHardware, NoSuchName, UnknownOption, UsageError
 from .wire import FrameGarbled, FrameTooLarge, LinkBroken, SpoolFull, WireError
-from .worker import CellTimeout, DiskFull, SessionLost, SessionNotFound, WorkerDied, WorkerError, WorkerStartFailed
+from .worker import CellTimeout, DiskFull, KernelLost, SessionLost, SessionNotFound, WorkerDied, WorkerError, WorkerStartFailed
 
 __all__ = [
     "BY_CODE",
     "BadHardware",
     "BadOptionValue",
     "CellTimeout",
+    "ConnectionFileBad",
     "DiskFull",
     "Field",
     "FrameGarbled",
@@ -71,6 +74,7 @@ __all__ = [
     "HandleError",
     "InternalError",
     "JupyterGpuError",
+    "KernelLost",
     "LinkBroken",
     "ModuleMissing",
     "NoSuchHardware",

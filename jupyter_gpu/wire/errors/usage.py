@@ -79,6 +79,21 @@ class NoSuchName(UsageError):
 
 
 @dataclass(kw_only=True, eq=False)
+class ConnectionFileBad(UsageError):
+    code = "usage.connection-file"
+    path: str
+    reason: str
+
+    @property
+    def sentence(self) -> str:
+        return f"The connection file {self.path} cannot be used{because(self.reason)}"
+
+    @property
+    def hint(self) -> str:
+        return "Whatever starts kernels writes one for each; start the kernel again to get a new one."
+
+
+@dataclass(kw_only=True, eq=False)
 class NoSuchHardware(UsageError):
     """``wanted`` and ``available`` are short texts such as "H100:2" and "2 × A100"."""
 

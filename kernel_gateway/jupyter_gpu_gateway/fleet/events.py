@@ -17,6 +17,14 @@ class Opened:
     wanted: tuple[Wanted, ...]
     interpreter: str = ""
     idle: float = 0.0
+    alone: float = -1.0  #: -1: what holds for all
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """The session keeps its hardware and gets a worker that nothing ran on."""
+
+    session_id: str
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ class Warm:
     interpreter: str
 
 
-Event = Opened | Stopped | WorkerReady | WorkerBack | WorkerAssigned | WorkerGone | Activity | Clients | Tick | Warm
+Event = Opened | Restarted | Stopped | WorkerReady | WorkerBack | WorkerAssigned | WorkerGone | Activity | Clients | Tick | Warm
 
 
 # ---------------------------------------------------------------- instructions

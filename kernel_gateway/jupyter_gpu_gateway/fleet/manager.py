@@ -11,6 +11,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
+from jupyter_gpu.transport.envelope import TAKEN_OVER
 from jupyter_gpu.wire.errors import InternalError, JupyterGpuError, WorkerDied, WorkerStartFailed
 from jupyter_gpu.wire.messages import Assign, Gpu, Release, SessionEnded, SessionInfo, SessionState
 
@@ -51,7 +54,7 @@ class Manager:
     ) -> None:
         self.fleet = Fleet(gpus, standby=standby, alone=alone, new_id=lambda: "w-" + secrets.token_hex(6))
         self.pairs: dict[str, Pair] = {}
-        self.options: dict[str, tuple[dict[str, str], str]] = {}  #: session -> (env, cwd)
+        self.options: dict[str, Assign] = {}  #: session -> env, cwd and kernel, as its client wants them
         self.on_change: Callable[[SessionInfo, JupyterGpuError | None], None] = lambda info, error: None
         self._backend = backend_of(self._exited)
         self._store = store
@@ -245,6 +248,13 @@ class Manager:
             pair = self._workers[worker_id] = self.pairs.setdefault(session_id, Pair()) if session_id else Pair()
         return pair
 
+    def restart(self, session_id: str) -> None:
+        """A fresh worker on the same hardware; whoever is connected is the client of the old one."""
+        pair = self.pairs.pop(session_id, None)
+        self.handle(state.Restarted(session_id))
+        if pair is not None and pair.client is not None:
+            self.spawn(pair.client.close(TAKEN_OVER, "the kernel is restarted"))
+
     def is_back(self, worker_id: str) -> str:
         """The session of a worker that an earlier gateway started, told once; "" if there is none."""
         return self._came_back.pop(worker_id, "")
@@ -265,8 +275,9 @@ class Manager:
         if session is None or pair is None or pair.worker is None:
             return
         self.pairs[session_id] = pair
-        env, cwd = self.options.get(session_id, ({}, ""))
-        await tell(pair.worker, Assign(session_id=session_id, env={**env, **gpu_env(session.gpus)}, cwd=cwd, label=label(session.gpus)))
+        wanted = self.options.get(session_id) or Assign(session_id=session_id)
+        env = {**wanted.env, **gpu_env(session.gpus)}
+        await tell(pair.worker, msgspec.structs.replace(wanted, env=env, label=label(session.gpus)))
 
     async def _release(self, worker_id: str, kill: bool) -> None:
         pair = self._workers.pop(worker_id, None)

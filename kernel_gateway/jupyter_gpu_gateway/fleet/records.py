@@ -17,6 +17,7 @@ class Session:
     created: float
     interpreter: str = ""
     idle: float = 0.0
+    alone: float = -1.0  #: seconds without a client; -1: what holds for all
     state: SessionState = SessionState.QUEUED
     gpus: list[Gpu] = field(default_factory=list)
     worker_id: str = ""

@@ -20,6 +20,7 @@ from .events import (
     Instruction,
     Opened,
     ReleaseWorker,
+    Restarted,
     StartWorker,
     Stopped,
     Tick,
@@ -45,6 +46,7 @@ __all__ = [
     "Instruction",
     "Opened",
     "ReleaseWorker",
+    "Restarted",
     "Session",
     "StartWorker",
     "Stopped",
@@ -70,6 +72,9 @@ TRANSITIONS: dict[tuple[SessionState, str], SessionState] = {
     (S.READY, "worker gone"): S.LOST,
     (S.IDLE, "worker gone"): S.LOST,
     (S.BUSY, "worker gone"): S.LOST,
+    (S.READY, "restart"): S.STARTING,
+    (S.IDLE, "restart"): S.STARTING,
+    (S.BUSY, "restart"): S.STARTING,
     (S.QUEUED, "stop"): S.ENDED,
     (S.STARTING, "stop"): S.ENDED,
     (S.READY, "stop"): S.ENDED,
@@ -133,10 +138,24 @@ class Fleet:
             self._now,
             event.interpreter,
             event.idle,
+            event.alone,
             active=self._now,
             alone_since=self._now,
         )
         self._warm.setdefault(event.interpreter)
+        self._place()
+
+    def _restarted(self, event: Restarted) -> None:
+        session = self.sessions.get(event.session_id)
+        if session is None or (session.state, "restart") not in TRANSITIONS:
+            return  # it has yet to get its first worker, on which nothing ran either
+        before = self.workers.get(session.worker_id)
+        if before is not None:
+            before.session_id = "-"
+            self._out.append(ReleaseWorker(before.worker_id, kill=False))
+        session.failures = 0
+        self._move(session, "restart")
+        self._give_worker(session)
         self._place()
 
     def _stopped(self, event: Stopped) -> None:
@@ -215,8 +234,9 @@ class Fleet:
         at_rest = session.state in (S.READY, S.IDLE) and self.workers[session.worker_id].ready  # else nobody knows what it is at
         if session.idle and at_rest and self._now - session.active >= session.idle:
             return f"no cell ran for {session.idle:g} seconds (idle=)"
-        if self.alone and not session.clients and self._now - session.alone_since >= self.alone:
-            return f"no notebook was connected for {self.alone:g} seconds"
+        alone = self.alone if session.alone < 0 else session.alone
+        if alone and not session.clients and self._now - session.alone_since >= alone:
+            return f"no notebook was connected for {alone:g} seconds"
         return ""
 
     def _on_warm(self, event: Warm) -> None:
@@ -242,14 +262,7 @@ class Fleet:
             session.position = 0
             session.gpus = [owned(g, session.session_id) for g in gpus]
             session.state = TRANSITIONS[(session.state, "hardware free")]
-            worker = self._standby_of(session.interpreter)
-            session.warm = worker is not None and worker.ready
-            if worker is None:
-                worker = self._start(session.interpreter)
-            worker.session_id, session.worker_id = session.session_id, worker.worker_id
-            self._out.append(Changed(session.session_id))
-            if worker.ready:
-                self._assign(worker)
+            self._give_worker(session)
         for position, session in enumerate(self.queue(), 1):
             if session.position != position:
                 session.position = position
@@ -257,6 +270,16 @@ class Fleet:
         for interpreter in self._warm:
             for _ in range(self.standby - sum(1 for w in self.workers.values() if w.interpreter == interpreter and not w.session_id)):
                 self._start(interpreter)
+
+    def _give_worker(self, session: Session) -> None:
+        worker = self._standby_of(session.interpreter)
+        session.warm = worker is not None and worker.ready
+        if worker is None:
+            worker = self._start(session.interpreter)
+        worker.session_id, session.worker_id = session.session_id, worker.worker_id
+        self._out.append(Changed(session.session_id))
+        if worker.ready:
+            self._assign(worker)
 
     def _standby_of(self, interpreter: str) -> Worker | None:
         idle = [w for w in self.workers.values() if w.interpreter == interpreter and not w.session_id]
@@ -303,6 +326,7 @@ class Fleet:
 
 _HANDLERS: dict[type, Callable[[Fleet, object], None]] = {
     Opened: Fleet._opened,  # type: ignore[dict-item]
+    Restarted: Fleet._restarted,  # type: ignore[dict-item]
     Stopped: Fleet._stopped,  # type: ignore[dict-item]
     WorkerReady: Fleet._worker_ready,  # type: ignore[dict-item]
     WorkerBack: Fleet._worker_back,  # type: ignore[dict-item]
