@@ -16,8 +16,9 @@ from .diagnose import meaningless
 from .fingerprint import Probe, digest_of, undisturbed
 from .inplace import is_found_by_name, is_identity_kind
 from .objects import KnownObjects
-from .pickler import Pickler, Reduced, TokenPickler, pickler_for
+from .pickler import Pickler, Reduced, pickler_for
 from .segments import Segment, written
+from .tokens import TokenPickler
 
 
 @dataclass

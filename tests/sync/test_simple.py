@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from typing import Any
 
 import pytest
@@ -17,11 +18,11 @@ from jupyter_gpu.sync.simple import SIZE, marshalled, parts_of
 
 atoms = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.binary(max_size=5), st.complex_numbers())
 hashable = st.recursive(atoms, lambda inner: st.tuples(inner, inner), max_leaves=4)
+#: Before Python 3.11 equal sets are marshalled in the order in which they are kept: one of two may be sent needlessly.
+SETS = st.sets(hashable, max_size=4) if sys.version_info >= (3, 11) else st.sets(atoms, max_size=1)
 plain = st.recursive(
     atoms,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=4), st.dictionaries(hashable, inner, max_size=4), st.tuples(inner, inner), st.sets(hashable, max_size=4)
-    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(hashable, inner, max_size=4), st.tuples(inner, inner), SETS),
     max_leaves=12,
 )
 
