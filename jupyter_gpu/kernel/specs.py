@@ -13,6 +13,7 @@ from typing import Any
 
 from ..wire.errors import BadOptionValue
 from ..wire.messages import Gpu
+from .logo import svg
 
 #: Beginning of the folders' names; specs of others are never touched.
 PREFIX = "jupyter-gpu-"
@@ -69,6 +70,7 @@ def write(spec: Spec, folder: Path, *, provisioner: bool) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / "kernel.json").write_text(json.dumps(spec.content(provisioner=provisioner), indent=1, ensure_ascii=False) + "\n")
+        (path / "logo-svg.svg").write_text(svg(spec.gpu, spec.simulated))
     except OSError as error:
         raise BadOptionValue(option="install", value=str(path), expected=f"a folder that can be written to ({error.strerror})") from None
     return path

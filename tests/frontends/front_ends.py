@@ -141,8 +141,20 @@ class Book:
         nbformat.write(book, site.work / name)
         path = f"notebooks/{name}?token=t" if site.application == "notebook" else f"lab/tree/{name}?token=t&reset"
         page.goto(f"{site.url}/{path}")
-        page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60000)
-        page.wait_for_function(READY, timeout=60000)
+        self.wait()
+
+    @classmethod
+    def opened(cls, page: Any) -> Book:
+        """One that the page has opened by itself."""
+        book = cls.__new__(cls)
+        book.page = page
+        book.wait()
+        return book
+
+    def wait(self) -> None:
+        """Until its kernel is there."""
+        self.page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60000)
+        self.page.wait_for_function(READY, timeout=60000)
 
     @property
     def cells(self) -> Any:
