@@ -275,8 +275,8 @@ class Replica:
         """Take over a snapshot: all of it or, with ``SnapshotRefused``, nothing of it. ``settle``: at once; else whoever calls this
         does so before code of the person's may run, and answers the other end first."""
         self._end_sync()
-        known = self._roots.items()
-        gone = {n for n, key in known if n in snapshot.names and id(self.namespace.get(n)) != key}
+        roots = self._roots
+        gone = {n for n in snapshot.names if n in roots and id(self.namespace.get(n)) != roots[n]}
         change = Change(list(snapshot.names), list(snapshot.deleted))
         change.warnings = [f"{n} was bound anew here while the cell ran; the cell's value was taken" for n in sorted(gone)]
         buffers = list(buffers)
