@@ -79,7 +79,7 @@ class GpuProvisioner(LocalProvisioner):  # type: ignore[misc]
             finally:
                 os.close(writing)
             await self._until_ready(reading)
-            spare.prepare()
+            spare.prepare_soon()
             return info
         except BaseException:
             await self._end_at_once(signal.SIGTERM)

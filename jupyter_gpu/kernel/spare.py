@@ -13,12 +13,15 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from typing import Any
 
 #: Seconds after which one that nobody needed ends.
 _IDLE = 900.0
 _MOST = 4 << 20
+#: Seconds for which a kernel that has just started has the machine to itself.
+_FIRST = 0.5
 SWITCH = "JUPYTER_GPU_SPARE"  #: "0": there is none
 _STANDARD = 3
 
@@ -47,6 +50,15 @@ def prepare() -> None:
         theirs.close()
     _kept[os.getpid()] = Spare(process, ours)
     atexit.register(end)
+
+
+def prepare_soon() -> None:
+    """The same, once the kernel that has just started is under way."""
+    if os.environ.get(SWITCH) == "0":
+        return
+    timer = threading.Timer(_FIRST, prepare)
+    timer.daemon = True
+    timer.start()
 
 
 def end() -> None:
