@@ -199,10 +199,12 @@ async def _end_left(file: str, found: dict[str, Any]) -> None:
     kept = hold(folder() / f"{Path(file).stem}.json", create=False)
     if kept is None:
         return
-    record = kept.read()
-    if record is not None:
-        await end_session(found["url"], found["token"], key_of(record.session))
-    kept.remove()
+    try:
+        record = kept.read()
+        if record is not None:
+            await end_session(found["url"], found["token"], key_of(record.session))
+    finally:
+        kept.remove()  # also of one that cannot be reached, and ends by itself: nobody is to come back to it
 
 
 def _look_up() -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Spare:
 
 
 _kept: dict[int, Spare] = {}  # by process: a fork has not its parent's
+_soon: dict[int, threading.Timer] = {}  # likewise: what makes the next one
 
 
 def prepare() -> None:
@@ -56,13 +57,22 @@ def prepare_soon() -> None:
     """The same, once the kernel that has just started is under way."""
     if os.environ.get(SWITCH) == "0":
         return
-    timer = threading.Timer(_FIRST, prepare)
+    _give_up_timer()
+    timer = _soon[os.getpid()] = threading.Timer(_FIRST, prepare)
     timer.daemon = True
     timer.start()
 
 
+def _give_up_timer() -> None:
+    timer = _soon.pop(os.getpid(), None)
+    if timer is not None:
+        timer.cancel()
+        timer.join()
+
+
 def end() -> None:
     """Have none, until the next kernel has started."""
+    _give_up_timer()
     spare = _kept.pop(os.getpid(), None)
     if spare is not None:
         spare.orders.close()
