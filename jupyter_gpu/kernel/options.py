@@ -14,7 +14,7 @@ from pathlib import Path
 #: Variables that mean the same elsewhere: how things are shown and computed. Never the whole environment: it holds secrets.
 ALLOWED = (
     "LANG", "LANGUAGE", "LC_*", "TZ", "NO_COLOR", "FORCE_COLOR", "MPLBACKEND", "OMP_*", "MKL_*", "OPENBLAS_*", "NUMEXPR_*",
-    "PYTHONHASHSEED", "PYTHONWARNINGS", "TOKENIZERS_PARALLELISM", "PYTORCH_*", "CUDA_LAUNCH_BLOCKING",
+    "IPYKERNEL_CELL_NAME", "PYDEVD_*", "PYTHONHASHSEED", "PYTHONWARNINGS", "TOKENIZERS_PARALLELISM", "PYTORCH_*", "CUDA_LAUNCH_BLOCKING",
     "XLA_FLAGS", "TF_*", "JPY_SESSION_NAME",
 )  # fmt: skip
 #: Those that name places on this machine: for a gateway of one's own, which is on it.

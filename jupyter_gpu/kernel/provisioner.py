@@ -79,7 +79,7 @@ class GpuProvisioner(LocalProvisioner):  # type: ignore[misc]
             finally:
                 os.close(writing)
             await self._until_ready(reading)
-            spare.prepare()
+            spare.prepare_soon()
             return info
         except BaseException:
             await self._end_at_once(signal.SIGTERM)
@@ -199,10 +199,12 @@ async def _end_left(file: str, found: dict[str, Any]) -> None:
     kept = hold(folder() / f"{Path(file).stem}.json", create=False)
     if kept is None:
         return
-    record = kept.read()
-    if record is not None:
-        await end_session(found["url"], found["token"], key_of(record.session))
-    kept.remove()
+    try:
+        record = kept.read()
+        if record is not None:
+            await end_session(found["url"], found["token"], key_of(record.session))
+    finally:
+        kept.remove()  # also of one that cannot be reached, and ends by itself: nobody is to come back to it
 
 
 def _look_up() -> dict[str, Any]:

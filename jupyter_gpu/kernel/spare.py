@@ -13,12 +13,15 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from typing import Any
 
 #: Seconds after which one that nobody needed ends.
 _IDLE = 900.0
 _MOST = 4 << 20
+#: Seconds for which a kernel that has just started has the machine to itself.
+_FIRST = 0.5
 SWITCH = "JUPYTER_GPU_SPARE"  #: "0": there is none
 _STANDARD = 3
 
@@ -30,6 +33,7 @@ class Spare:
 
 
 _kept: dict[int, Spare] = {}  # by process: a fork has not its parent's
+_soon: dict[int, threading.Timer] = {}  # likewise: what makes the next one
 
 
 def prepare() -> None:
@@ -49,8 +53,26 @@ def prepare() -> None:
     atexit.register(end)
 
 
+def prepare_soon() -> None:
+    """The same, once the kernel that has just started is under way."""
+    if os.environ.get(SWITCH) == "0":
+        return
+    _give_up_timer()
+    timer = _soon[os.getpid()] = threading.Timer(_FIRST, prepare)
+    timer.daemon = True
+    timer.start()
+
+
+def _give_up_timer() -> None:
+    timer = _soon.pop(os.getpid(), None)
+    if timer is not None:
+        timer.cancel()
+        timer.join()
+
+
 def end() -> None:
     """Have none, until the next kernel has started."""
+    _give_up_timer()
     spare = _kept.pop(os.getpid(), None)
     if spare is not None:
         spare.orders.close()

@@ -17,6 +17,7 @@ from typing import Any
 from jupyter_gpu_gateway import app, rpc
 from jupyter_gpu_gateway.app import Gateway
 from jupyter_gpu_gateway.backends.base import Backend, Checkpoint, WorkerSpec
+from jupyter_gpu_gateway.fleet import manager
 from jupyter_gpu_gateway.serve import stop_on_signals
 
 from jupyter_gpu.wire.errors import WorkerStartFailed
@@ -53,6 +54,8 @@ async def main() -> None:
     logging.getLogger("websockets").setLevel(logging.ERROR)  # as serve.py does
     if "protocol" in options:
         app.PROTOCOL = rpc.PROTOCOL = options.pop("protocol")  # of another release
+    if "first" in options:
+        manager._FIRST = options.pop("first")
     if "shared_cache" in options:
         options["shared_cache"] = Path(options["shared_cache"])
     stop = asyncio.Event()

@@ -428,6 +428,19 @@ def test_workers_that_cannot_start(folder: Path) -> None:
     go(test())
 
 
+def test_what_stands_by_comes_after_who_needs_it(folder: Path) -> None:
+    """Whoever got a worker has the machine to itself for a moment; who needs the next one does not wait for that."""
+
+    async def test() -> None:
+        async with Running(folder, standby=1, first=600) as gateway:
+            rpc = await gateway.rpc()
+            for number in range(3):
+                await gateway.ready(rpc, f"notebook {number}")
+                assert sum(e["event"] == "start" for e in gateway.events) == max(2, number + 1)
+
+    go(test())
+
+
 def test_an_orderly_end(folder: Path) -> None:
     async def test() -> None:
         async with Running(folder) as gateway:

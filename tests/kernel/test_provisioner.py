@@ -167,8 +167,9 @@ def test_what_is_never_sent() -> None:
         "JUPYTER_GPU_ENV": "JPY_PARENT_PID,JUPYTER_GPU_TOKEN,MINE",
         "MINE": "m",
         "LC_ALL": "C",
+        "IPYKERNEL_CELL_NAME": "<cell>",
     }
-    assert environment(there) == {"MINE": "m", "LC_ALL": "C"}
+    assert environment(there) == {"MINE": "m", "LC_ALL": "C", "IPYKERNEL_CELL_NAME": "<cell>"}
 
 
 def test_cwd_arguments_and_paths(start: Any, tmp_path: Path) -> None:

@@ -8,30 +8,38 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from notebook_driver import wait_for
 from whole_driver import ends
 
 from jupyter_gpu.kernel import spare
 
 
+def one_that_waits() -> spare.Spare:
+    """There is one a little after a kernel has started, which has the machine to itself meanwhile."""
+    wait_for(lambda: os.getpid() in spare._kept, lambda: "a spare shim")
+    return spare._kept[os.getpid()]
+
+
 def test_the_second_kernel_takes_the_one_that_waits(start: Any, tmp_path: Path) -> None:
     start("jupyter-gpu-cpu")
-    waiting = spare._kept[os.getpid()].process.pid
+    waiting = one_that_waits().process.pid
     second = start("jupyter-gpu-cpu", env={**os.environ, "ASKED_FOR": "yes"})
     assert second.shim == waiting
     assert second.ok("import os; print(os.getcwd(), os.environ['ASKED_FOR'])").text().split() == [str(tmp_path), "yes"]
-    assert spare._kept[os.getpid()].process.pid != waiting, "and there is another one"
+    assert one_that_waits().process.pid != waiting, "and there is another one"
 
 
 def test_one_that_died_is_not_taken(start: Any) -> None:
     start("jupyter-gpu-cpu")
-    spare._kept[os.getpid()].process.kill()
-    spare._kept[os.getpid()].process.wait()
+    waiting = one_that_waits().process
+    waiting.kill()
+    waiting.wait()
     assert start("jupyter-gpu-cpu").ok("1 + 1").results == ["2"]
 
 
 def test_what_it_could_not_do_starts_without(start: Any) -> None:
     start("jupyter-gpu-cpu")
-    waiting = spare._kept[os.getpid()].process
+    waiting = one_that_waits().process
     piped = start("jupyter-gpu-cpu", stdout=subprocess.PIPE)
     assert piped.shim != waiting.pid and piped.manager.provisioner.process.stdout is not None
     assert waiting.poll() is not None, "it is not left behind"
@@ -47,4 +55,5 @@ def test_it_can_be_switched_off(monkeypatch: Any) -> None:
     spare.end()
     monkeypatch.setenv(spare.SWITCH, "0")
     spare.prepare()
+    spare.prepare_soon()
     assert os.getpid() not in spare._kept

@@ -119,7 +119,7 @@ def set_up(where: Path) -> Path:
     for sdist, _, _ in SUITES.values():
         if not source(where, sdist).exists():
             subprocess.run(
-                [*pip, "download", "--no-binary", ":all:", "--no-deps", "--no-build-isolation", "-d", str(where / "sdists"), sdist],
+                [*pip, "download", "--no-binary", sdist.partition("==")[0], "--no-deps", "-d", str(where / "sdists"), sdist],
                 check=True,
             )
             with tarfile.open(next((where / "sdists").glob(sdist.replace("==", "-") + ".tar.gz"))) as archive:

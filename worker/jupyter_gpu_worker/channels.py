@@ -27,6 +27,14 @@ _log = logging.getLogger(__name__)
 _SENT = ("stdin", "control", "shell")
 #: Clients of which there are sockets; one that was forgotten gets new ones with its next message.
 _MOST = 64
+#: Seconds after which a kernel that has said nothing by itself is asked something.
+_QUIET = 1.0
+#: Seconds from its answer to the next question, while it is not heard on iopub.
+_AGAIN = 0.1
+#: Answers after which it is believed to say nothing there.
+_ENOUGH = 20
+#: The agent's own name at the kernel; answers to it are nobody else's business.
+_OWN = b"jupyter-gpu-agent"
 
 
 class Channels:
@@ -45,6 +53,8 @@ class Channels:
         socket.subscribe(b"")
         self._connect("iopub", "iopub", socket)
         self._gone = self._sockets.monitor("iopub")
+        self._answers = 0
+        self._knocking = asyncio.get_running_loop().call_later(_QUIET, self._knock)
 
     def _connect(self, name: str, channel: str, socket: Any) -> None:
         socket.connect(f"ipc://{self._info['ip']}-{self._info[channel + '_port']}")
@@ -91,21 +101,48 @@ class Channels:
 
     def shut_down(self) -> None:
         """Ask the kernel to end, as its client would."""
-        request = body("shutdown_request", {"restart": False}, session="jupyter-gpu")
-        self._sockets.send(f"control {self._client(b'jupyter-gpu')}", join([], self._signer, request))
+        self._ask("control", "shutdown_request", {"restart": False})
+
+    def _ask(self, channel: str, kind: str, content: dict[str, Any]) -> None:
+        request = body(kind, content, session=_OWN.decode())
+        self._sockets.send(f"{channel} {self._client(_OWN)}", join([], self._signer, request))
+
+    # ------------------------------------------------------------ its first word
+
+    def _knock(self) -> None:
+        """Not every kernel welcomes its subscribers (JEP 65); all say busy and idle when they are asked something."""
+        if self._early is not None:
+            self._ask("shell", "kernel_info_request", {})
+
+    def _answered(self) -> None:
+        self._answers += 1
+        if self._answers < _ENOUGH:
+            self._knocking = asyncio.get_running_loop().call_later(_AGAIN, self._knock)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Subscribed: from here on nothing that it publishes is missed."""
+        if self._early is None:
+            return
+        early, self._early = self._early, None
+        self._agent.tell_client(encode(KernelHello(pid=self._agent.kernel_pid, versions=versions.here(), cwd="", whole=True)))
+        for name, waiting in early:
+            self._sockets.send(name, waiting)
 
     # ------------------------------------------------------------ from the kernel
 
     def _from_kernel(self, name: str, frames: list[bytes]) -> None:
         channel, _, client = name.partition(" ")
         if client:
-            frames = [self._clients[bytes.fromhex(client)], *frames]
+            found = self._clients[bytes.fromhex(client)]
+            if found == _OWN:
+                if channel == "shell":
+                    self._answered()
+                return
+            frames = [found, *frames]
         if channel == "iopub":
-            if self._early is not None:  # subscribed: from here on nothing that it publishes is missed
-                early, self._early = self._early, None
-                self._agent.tell_client(encode(KernelHello(pid=self._agent.kernel_pid, versions=versions.here(), cwd="", whole=True)))
-                for name, waiting in early:
-                    self._sockets.send(name, waiting)
+            self._begin()
             if frames[0].endswith(b".status"):
                 self._status(frames)
             elif b'"iopub_welcome"' in frames[min(2, len(frames) - 1)]:
@@ -152,5 +189,6 @@ class Channels:
             return ""
 
     def close(self) -> None:
+        self._knocking.cancel()
         self._sockets.close()
         self._sockets.context.term()

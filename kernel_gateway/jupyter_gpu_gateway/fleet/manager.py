@@ -32,6 +32,8 @@ _DIAL_IN = 60.0
 #: Seconds for workers of an earlier gateway to come back.
 _COME_BACK = 30.0
 _TICK = 1.0
+#: Seconds for which whoever has just got a worker has the machine to itself: what takes its place is not needed at once.
+_FIRST = 0.3
 #: Seconds that a gateway which ends waits for workers that are just being started.
 _FORK = 5.0
 
@@ -67,6 +69,7 @@ class Manager:
         self._came_back: dict[str, str] = {}  #: worker of an earlier life -> its session
         self._starts: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._assigned = float("-inf")  #: when a session got its worker last
         self._missed: set[str] = set()  #: workers that were not there when they were last looked for
         self.closing = False
 
@@ -171,6 +174,7 @@ class Manager:
             self._starts[instruction.worker_id] = task = asyncio.ensure_future(self._start_worker(instruction))
             task.add_done_callback(lambda _: self._starts.pop(instruction.worker_id, None))
         elif isinstance(instruction, state.AssignWorker):
+            self._assigned = time.monotonic()
             self.spawn(self._assign(instruction.worker_id, instruction.session_id))
         elif isinstance(instruction, state.ReleaseWorker):
             self.spawn(self._release(instruction.worker_id, instruction.kill))
@@ -206,6 +210,7 @@ class Manager:
     async def _start_worker(self, instruction: state.StartWorker) -> None:
         worker_id = instruction.worker_id
         try:
+            await self._give_way(worker_id)
             secret = self._keys.new_worker(worker_id)
             self._store.save_worker(worker_id, self._keys.workers[worker_id], instruction.interpreter, None)
             spec = WorkerSpec(worker_id, secret, self._url, instruction.interpreter, self._lease, self._worker_env)
@@ -223,6 +228,14 @@ class Manager:
             _log.error("worker %s: %s", worker_id, shown, exc_info=not isinstance(error, JupyterGpuError))
             await self._stop_worker(worker_id)
             self.handle(state.WorkerGone(worker_id, shown))
+
+    async def _give_way(self, worker_id: str) -> None:
+        """One that is to stand by does not slow down the start of the session that took the one before."""
+        while time.monotonic() < self._assigned + _FIRST:
+            worker = self.fleet.workers.get(worker_id)
+            if worker is None or worker.session_id:
+                return
+            await asyncio.sleep(0.02)
 
     def _exited(self, worker_id: str, code: int) -> None:
         """From the backend: the agent's process is gone."""
