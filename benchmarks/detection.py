@@ -35,9 +35,9 @@ class Ours:
 
 
 def detection(runs: int, kishu: str = "") -> list[Row]:
-    """Deciding whether a value changed: milliseconds; the ratio is ours / theirs. "At first": memory is hashed; "same": it was found
-    unchanged a few times before, and the system watches it (sync/pages.py). ElasticNotebook's way for frames looks at flags, and is WRONG
-    about what `df.iat[...] =` changed: no target there."""
+    """Deciding whether a value changed: milliseconds; the ratio is ours / theirs. "At first": the first looks after it was
+    sent; "same": it was found unchanged a few times before. Memory is watched from the first time on (sync/pages.py). ElasticNotebook's way
+    for frames looks at flags, and is WRONG about what `df.iat[...] =` changed: no target there."""
     say_what_strings_are()
     rows = []
     for name, watched in DETECTION.items():

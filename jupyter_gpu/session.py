@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -47,6 +48,8 @@ _HIGH = 32 << 20
 _EVERY = 0.25
 #: Bytes from which a payload may be in memory of the connection's.
 _SHARED = 16 << 10
+#: Seconds for the first message of a kernel that is ready.
+_GREETING = 10.0
 
 
 class Session:
@@ -57,6 +60,7 @@ class Session:
         self._io = io
         self.info = info
         self.hello: KernelHello | None = None
+        self._greeted = threading.Event()
         self.listener: Callable[[AnyMessage, list[memoryview]], None] | None = None
         self.on_input_over: Callable[[str], None] | None = None  #: (msg_id of the request), on the I/O thread
         self.on_progress: Callable[[int], None] | None = None  #: while a chunk is sent, every now and then: bytes of it that have arrived
@@ -105,6 +109,7 @@ class Session:
     def _fail(self, error: BaseException) -> None:
         if self._failure is None:
             self._failure = error
+            self._greeted.set()  # nobody need wait for it
             self._ring = None  # its memory is free when both ends have let go of it
             self._inbox.put(error)
 
@@ -118,6 +123,7 @@ class Session:
         if isinstance(message, KernelHello):
             self.hello = message
             self._ring = join(message.ring)
+            self._greeted.set()
         elif isinstance(message, KernelExited):
             self._fail(WorkerDied(exit=message.code, detail=message.detail))
         elif isinstance(message, InputOver):
@@ -211,6 +217,11 @@ class Session:
             self._inbox.put(got)  # whoever asks next hears it too
             raise got
         return got
+
+    def shares(self) -> bool:
+        """Whether the worker may have large chunks from another session. Waits for it to introduce itself."""
+        self._greeted.wait(_GREETING)
+        return self.hello is not None and self.hello.shared
 
     def interrupt(self) -> None:
         """SIGINT to the kernel, ahead of all data."""

@@ -45,7 +45,6 @@ def fetch(remote: Remote, key: str) -> Any:
         del namespace[key]
     else:
         namespace[key] = before
-    remote.replica.forget([key])
     return value
 
 

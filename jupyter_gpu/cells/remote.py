@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from ..sync.chunks import ChunkStore, Parcel, pack, unpack
 from ..sync.delta import STALE
 from ..sync.handles import Handle
-from ..sync.lineage import Question
 from ..sync.modules import missing
 from ..sync.replica import Change, Export, Replica
 from ..sync.trust import may_bind
@@ -43,6 +42,7 @@ from .held import Fetcher as Fetcher
 from .held import Held, is_result
 from .held import home_of as home_of
 from .interrupts import Interrupts
+from .offers import Offers
 from .outputs import Publisher
 from .session import Received, Session
 from .sources import Sources
@@ -67,6 +67,7 @@ class Remote:
         self.held = Held(shell.user_ns, partial(Fetcher, self))
         self.replica = Replica(shell.user_ns, "client", handle_of=self.held.of)
         self.chunks = ChunkStore(copies=self.replica.lineage.copies)
+        self.offers = Offers(self)
         self.sources = Sources()
         self.comms = Comms(shell, self._forward)
         self.lock = threading.RLock()
@@ -83,7 +84,6 @@ class Remote:
         self.notes: list[str] = []  #: warnings of what was taken over, not said yet
         self._offers: dict[int, Export] = {}  #: serial -> what a Fetch was answered with
         self.fetches = 0
-        self._asked = 0
         self._busy = threading.Lock()
         self._running = False  #: a cell pumps: what comes for the listener waits for what it has still to handle
         self._after: list[Received] = []
@@ -243,7 +243,9 @@ class Remote:
     def ship(self, export: Export, first: int = 0, *, whole: bool = False) -> Parcel:
         """Send the big buffers of an export, or what changed in them; the parcel's inline ones go with the message that carries its
         snapshot."""
-        parcel = pack(export, first, None if whole else self.replica.lineage, self._lacks)
+        parcel = pack(export, first, None if whole else self.replica.lineage, self.offers.pieces)
+        if not whole:
+            self.offers.leave_out_shared(parcel)
         done, total = 0, sum(map(len, parcel.chunks.values()))
         for name, data in parcel.chunks.items():
             if self.session is not None:
@@ -256,15 +258,8 @@ class Remote:
         if self.on_progress is not None:
             self.on_progress(before + arrived, total)
 
-    def _lacks(self, question: Question) -> set[int]:
-        """Which pieces the kernel lacks."""
-        self._asked += 1
-        asked = self._asked
-        self.send(Offer(id=asked, digests=question.pieces, base=question.base, step=question.step))
-        return set(self.wait(lambda m, b: m.positions if isinstance(m, Want) and m.id == asked else None))
-
     def _lacking(self, offer: Offer) -> list[int]:
-        return self.replica.lacking(offer) if offer.base else self.chunks.missing(offer.digests)
+        return self.replica.lacking(offer) if offer.base else list(range(len(offer.digests)))
 
     def sent(self, export: Export) -> None:
         """The kernel has taken over what was exported."""
@@ -273,8 +268,8 @@ class Remote:
         self.known.difference_update(export.snapshot.deleted)
 
     def take_over(self, snapshot: Snapshot, buffers: Sequence[memoryview]) -> Change:
-        """Apply what the kernel sent, all of it or nothing, and tell it which. What it left out and is not here any more, it sends
-        again."""
+        """Apply the copies of values that the kernel sent, all of them or nothing, and tell it which. What it left out and is not here
+        any more, it sends again."""
         try:
             return self._take(snapshot, buffers)
         except SnapshotRefused as error:
@@ -286,11 +281,12 @@ class Remote:
         return self._take(kept.snapshot, buffers)
 
     def _take(self, snapshot: Snapshot, buffers: Sequence[memoryview], *, or_less: bool = False) -> Change:
-        """``or_less``: the kernel is told what cannot be taken, and answers with the rest."""
+        """``or_less``: the kernel is told what cannot be taken, and answers with the rest. Otherwise these are copies, of which the
+        kernel knows nothing from here on."""
         try:
             self.notes += [text for text in self.replica.check(snapshot) if text not in self.said]
             self.said.update(self.notes)
-            change = self.replica.apply(snapshot, *unpack(snapshot, buffers, self.chunks, self.replica.live))
+            change = self.replica.apply(snapshot, *unpack(snapshot, buffers, self.chunks, self.replica.live), settle=False)
         except JupyterGpuError as error:
             lacking = missing(snapshot.modules) if or_less and isinstance(error, ModuleMissing) else []
             refused = error.refused if or_less and isinstance(error, UntrustedValue) else {}
@@ -299,6 +295,10 @@ class Remote:
             raise
         self.send(Applied(serial=snapshot.serial))
         self.notes += change.warnings
+        if not or_less:
+            self.replica.forget(change.bound)
+            return change
+        self.replica.settle()
         self.known.update(change.bound)
         self.known.difference_update(change.deleted)
         return change

@@ -114,6 +114,7 @@ class Report:
         if self._progress is not None:
             self._progress.phase("running")
             self._progress.stop()
+        self.there += parcel.left_out
         self.sent = parcel.inline_size + sum(map(len, parcel.chunks.values())) + sum(self.sources.values())
 
     # ------------------------------------------------------------ the end

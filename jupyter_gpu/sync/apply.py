@@ -19,15 +19,12 @@ from .inplace import CannotUpdate, Undo, made_of, update
 from .kept import KEPT
 from .objects import KnownObjects, StaleToken, Token
 from .plain.entry import Refused
-from .plain.machine import Machine, loads
+from .plain.machine import Machine
+from .segments import Segment, read
 
 #: Words of the reason why bytes were refused that are not what their digest says: most likely a thread changed them on their way.
 _TORN = ("arrived damaged", "is not here")
 _NOTHING = object()
-
-#: Of one pickle in the stream of a snapshot: how many names and buffers are its, and where it ends. Memo indices of different
-#: pickles are told apart by ``base``.
-Segment = tuple[int, int, int, int]
 
 
 def may_go_again(reason: str) -> bool:
@@ -117,12 +114,14 @@ class Load:
     def read(self, names: Sequence[str], stream: bytes | memoryview, buffers: Sequence[memoryview]) -> None:
         codecs.begin_load()
         view = memoryview(stream)
-        size = int.from_bytes(view[:4], "little")
-        start, first, told = 4 + size, 0, 0
-        for count, buffered, base, length in _segments(view[4:start], len(names), len(buffers), len(view) - start):
+        segments, start = _segments(view, len(names), len(buffers))
+        first, told = 0, 0
+        for count, buffered, base, length in segments:
             part = view[start : start + length]
             self._read_part(names[told : told + count], part, buffers[first : first + buffered], base)
             start, first, told = start + length, first + buffered, told + count
+            if self.trusted == "code" and told < len(names):
+                self._bind_early(names[told - count : told])
 
     def _read_part(self, names: Sequence[str], part: memoryview, buffers: Sequence[memoryview], base: int) -> None:
         reader = trust.unpickler(
@@ -137,13 +136,16 @@ class Load:
         if len(names) != 1 and (type(value) is not list or len(value) != len(names)):
             raise SnapshotRefused(reason=f"it has not the values of {len(names)} names")
         self.values.extend([value] if len(names) == 1 else value)
-        if self.trusted == "code" and len(names) == 1 and names[0] not in self.namespace:
-            # What follows may need it to be rebuilt: a ``__setstate__`` that reads it.
-            _bind(self.namespace, names[0], value, self.journal)
         if len(names) == 1 and codecs.is_long_and_flat(value):
             self.memos.append((base, value))
         else:
             self.memos.extend((base + index, obj) for index, obj in reader.memo.copy().items())
+
+    def _bind_early(self, names: Sequence[str]) -> None:
+        """What follows may need them to be rebuilt: a ``__setstate__`` that reads one."""
+        for name, value in zip(names, self.values[len(self.values) - len(names) :]):
+            if name not in self.namespace:
+                _bind(self.namespace, name, value, self.journal)
 
     def bind(self, snapshot: Snapshot) -> None:
         instead = {id(old): new for old, new in self.replaced}
@@ -158,19 +160,19 @@ class Load:
             self.journal.pop()()
 
 
-def _segments(head: memoryview, names: int, buffers: int, size: int) -> list[Segment]:
+def _segments(stream: memoryview, names: int, buffers: int) -> tuple[list[Segment], int]:
     """Raises ``SnapshotRefused`` unless they add up to what there is."""
-    found: Any = loads(head)
-    sums = [0, 0, 0]
-    for segment in found if type(found) is list else [None]:
-        if type(segment) is not tuple or len(segment) != 4 or any(type(n) is not int or n < 0 for n in segment) or segment[0] == 0:
-            raise SnapshotRefused(reason="its table of contents is damaged")
-        for i, part in enumerate((segment[0], segment[1], segment[3])):
-            sums[i] += part
-    if sums != [names, buffers, size]:
-        raise SnapshotRefused(reason=f"{sums[0]} values in {sums[2]} bytes are announced, and there are {names} names and {size} bytes")
-    checked: list[Segment] = found
-    return checked
+    try:
+        found, start = read(stream)
+    except ValueError as error:
+        raise SnapshotRefused(reason=str(error)) from None
+    if any(each.names == 0 for each in found):
+        raise SnapshotRefused(reason="its table of contents is damaged")
+    told = [sum(each[i] for each in found) for i in (0, 1, 3)]
+    size = stream.nbytes - start
+    if told != [names, buffers, size]:
+        raise SnapshotRefused(reason=f"{told[0]} values in {told[2]} bytes are announced, and there are {names} names and {size} bytes")
+    return found, start
 
 
 def take_over(load: Load, snapshot: Snapshot, stream: bytes | memoryview, buffers: Sequence[memoryview]) -> None:

@@ -1,7 +1,8 @@
 """Where the bytes of big buffers are: what travels inside a message, what apart from it, and what not at all.
 
-A buffer of more than ``INLINE`` bytes is a chunk, named by its digest (xxh3, 128 bits: it tells change within a session; a cache
-that users share must name chunks by BLAKE3). Where both ends had an older one, it travels as a delta (``lineage``, ``delta``).
+A buffer of more than ``INLINE`` bytes is a chunk, named by its digest (xxh3, 128 bits: it tells change within a session; what
+sessions share is named by BLAKE3, see ``jupyter_gpu_worker.shared``). Where both ends had an older one, it travels as a delta
+(``lineage``, ``delta``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 from ..wire.codec import BytesLike
 from ..wire.errors import SnapshotRefused
 from ..wire.messages import BufferRef, Snapshot
-from . import delta
+from . import delta, pages
 from .copies import Copies
 from .lineage import Ask, Lineage
 from .pieces import digest
@@ -43,11 +44,17 @@ class Parts(Protocol):
 
 @dataclass
 class Parcel:
-    """A snapshot ready to be sent. ``inline`` go with the message, ``chunks`` before it, if the peer lacks them."""
+    """A snapshot ready to be sent. ``inline`` go with the message, ``chunks`` before it, but for those that are ``left_out``: the peer
+    has them from somebody else."""
 
     snapshot: Snapshot
     inline: list[BytesLike] = field(default_factory=list)
     chunks: dict[bytes, BytesLike] = field(default_factory=dict)
+    whole: list[bytes] = field(default_factory=list)  #: names of those chunks that are buffers as they are, and no deltas
+    left_out: int = 0  #: bytes
+
+    def leave_out(self, name: bytes) -> None:
+        self.left_out += len(self.chunks.pop(name))
 
     @property
     def inline_size(self) -> int:
@@ -76,7 +83,8 @@ def pack(export: Parts, first: int = 0, lineage: Lineage | None = None, ask: Ask
     snapshot = export.snapshot
     stream = None if snapshot.stream is None else place(snapshot.stream, export.stream)
     buffers = [place(ref, data) for ref, data in zip(snapshot.buffers, export.buffers)]
-    return Parcel(replace(snapshot, stream=stream, buffers=buffers), inline, chunks)
+    whole = [ref.digest for ref in buffers if ref.inline < 0 and ref.delta is None]
+    return Parcel(replace(snapshot, stream=stream, buffers=buffers), inline, chunks, list(dict.fromkeys(whole)))
 
 
 def unpack(
@@ -104,7 +112,10 @@ def unpack(
         for ref in (ref for i, ref in enumerate(carriers) if i in made and ref.inline < 0):
             store.discard(ref.digest)
     store.settle()
-    return (memoryview(b""), found) if snapshot.stream is None else (found[0], found[1:])
+    stream, found = (memoryview(b""), found) if snapshot.stream is None else (found[0], found[1:])
+    for ref, data in zip(snapshot.buffers, found):
+        pages.pages.arrived(data, ref.digest)  # before anybody can write to it
+    return stream, found
 
 
 def _told(ref: BufferRef, told: BufferRef, buffers: Sequence[memoryview], store: ChunkStore, live: delta.Lookup | None) -> memoryview:
@@ -146,7 +157,6 @@ class ChunkStore:
         self.keep = keep
         self.size = 0  #: bytes of all that is here
         self.hits = 0  #: chunks found, by ``get`` and ``take``
-        self.misses = 0  #: digests asked for in ``missing`` that were not here
         self.evicted = 0
         self._chunks: OrderedDict[bytes, memoryview] = OrderedDict()
         self._waiting: dict[bytes, int] = {}  #: arrived, not yet used -> bytes
@@ -157,12 +167,6 @@ class ChunkStore:
 
     def __len__(self) -> int:
         return len(self._chunks)
-
-    def missing(self, digests: Iterable[bytes]) -> list[int]:
-        """Positions of the digests that are not here."""
-        found = [i for i, name in enumerate(digests) if name not in self._chunks]
-        self.misses += len(found)
-        return found
 
     def put(self, name: bytes, data: BytesLike) -> None:
         """Keep received bytes until they are taken; raises ``SnapshotRefused`` if they are not what their name says."""

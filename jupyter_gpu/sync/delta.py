@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..wire.codec import BytesLike
-from .pieces import Known, changed, cut, flat, names_of, step_of
+from .pieces import COARSE, FINE, Known, Sizes, changed, cut, flat, names_of, step_of
 from .rebuild import BYTES, COPY, LENGTH, LISTED, PATCH, PIECES, RANGE, SCATTER, STALE, STALE_BYTES, VERSION, Lookup, apply
 
 __all__ = ["STALE", "STALE_BYTES", "Lookup", "apply", "encode", "encode_from_pieces", "encode_parts", "encode_same_size"]
@@ -25,14 +25,18 @@ _AREA = 4096
 _MOST = 255
 #: Bytes at both ends of two buffers that are compared before all of them are: what has nothing in common costs little.
 _SAMPLE = 4 << 20
+#: Bytes of a pickle up to which its pieces are small ones: they cost a second for 40 MB.
+_FINELY = 32 << 20
 #: A delta must save this share of the bytes.
 _WORTH = 0.1
 
 
 class _Out(list["BytesLike"]):
-    """The operations of a delta. ``base``: the position among the bases of the one that is copied from."""
+    """The operations of a delta. ``base``: the position among the bases of the one that is copied from; ``pickled``: see
+    ``encode_parts``."""
 
     base = 0
+    pickled = False
 
 
 def encode(old: BytesLike, new: BytesLike, base: bytes) -> bytes | None:
@@ -40,10 +44,11 @@ def encode(old: BytesLike, new: BytesLike, base: bytes) -> bytes | None:
     return encode_parts([(flat(new), flat(old), base)])
 
 
-def encode_parts(parts: Sequence[tuple[memoryview, memoryview | None, bytes]]) -> bytes | None:
+def encode_parts(parts: Sequence[tuple[memoryview, memoryview | None, bytes]], *, pickled: bool = False) -> bytes | None:
     """A delta to a buffer that is made of parts: of each the new bytes, the old ones (None: there are none) and the digest of the
-    old ones. None if it would save little. Needs numpy."""
+    old ones. ``pickled``: they are pickles, which have marks among their content. None if it would save little. Needs numpy."""
     out = _Out()
+    out.pickled = pickled
     bases: list[bytes] = []
     for new, old, base in parts:
         if old is None or len(bases) == _MOST:
@@ -161,28 +166,30 @@ def _moves(out: _Out, before: memoryview, after: memoryview) -> None:
     _copy(out, 0, head)
     middle = after[head : after.nbytes - tail]
     rest = before[head : before.nbytes - tail]
-    if middle.nbytes and rest.nbytes and _have_something_in_common(middle, rest, step_of(before.nbytes, after.nbytes)):
-        _matches(out, middle, rest, head, step_of(before.nbytes, after.nbytes))
+    fine = out.pickled and middle.nbytes <= _FINELY
+    step, sizes = (1, FINE) if fine else (step_of(before.nbytes, after.nbytes), COARSE)
+    if middle.nbytes and rest.nbytes and _have_something_in_common(middle, rest, step, sizes):
+        _matches(out, middle, rest, head, step, sizes)
     else:
         _bytes(out, middle)
     _copy(out, before.nbytes - tail, tail)
 
 
-def _have_something_in_common(a: memoryview, b: memoryview, step: int) -> bool:
+def _have_something_in_common(a: memoryview, b: memoryview, step: int, sizes: Sizes) -> bool:
     """Whether cutting all of them is worth its cost: weights after a step of an optimizer are other bytes altogether."""
     if min(a.nbytes, b.nbytes) < 4 * _SAMPLE:
         return True
     for one, other in ((a[:_SAMPLE], b[:_SAMPLE]), (a[-_SAMPLE:], b[-_SAMPLE:])):
-        if not set(names_of(one, cut(one, step))).isdisjoint(names_of(other, cut(other, step))):
+        if not set(names_of(one, cut(one, step, sizes))).isdisjoint(names_of(other, cut(other, step, sizes))):
             return True
     return False
 
 
-def _matches(out: _Out, middle: memoryview, rest: memoryview, first: int, step: int) -> None:
+def _matches(out: _Out, middle: memoryview, rest: memoryview, first: int, step: int, sizes: Sizes) -> None:
     """Content-defined pieces of ``middle`` that ``rest`` has (it begins at ``first`` in the base)."""
-    theirs = cut(rest, step)
+    theirs = cut(rest, step, sizes)
     at_of = dict(zip(reversed(names_of(rest, theirs)), (offset for offset, _ in reversed(theirs))))
-    ours = cut(middle, step)
+    ours = cut(middle, step, sizes)
     done = 0
     for name, (offset, length) in zip(names_of(middle, ours), ours):
         source = at_of.get(name)

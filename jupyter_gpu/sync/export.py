@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType, ModuleType
 from typing import Any
+
+from msgspec.structs import replace
 
 from ..wire.messages import BufferRef, CannotTravel, Snapshot
 from . import codecs, modules
@@ -16,6 +17,7 @@ from .fingerprint import Probe, digest_of, undisturbed
 from .inplace import is_found_by_name, is_identity_kind
 from .objects import KnownObjects
 from .pickler import Pickler, Reduced, TokenPickler, pickler_for
+from .segments import Segment, written
 
 
 @dataclass
@@ -30,6 +32,7 @@ class Export:
     stuck: list[CannotTravel] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     fingerprints: dict[str, bytes] = field(default_factory=dict)
+    identities: dict[str, int] = field(default_factory=dict)
     modules: dict[str, set[str]] = field(default_factory=dict)  #: name -> top-level modules without which it cannot be rebuilt
     handles: list[tuple[str, Any]] = field(default_factory=list)  #: (name, handle that is its value, or inside of it)
     places: list[str] = field(default_factory=list)  #: paths of this machine, as sentences: no news where files are shared
@@ -44,9 +47,9 @@ class _Part:
 
     names: list[str]
     stream: bytes
-    buffers: list[memoryview]
-    digests: list[bytes]
-    memo: dict[int, tuple[int, Any]]
+    buffers: Sequence[memoryview]
+    digests: Sequence[bytes]
+    memo: Mapping[int, tuple[int, Any]]
     skip: Iterable[int]
 
 
@@ -72,41 +75,61 @@ class Writer:
         self.bare = bare  #: whether the other end imports at once the modules that are values
 
     def fill(self, export: Export) -> None:
-        """A value that shares nothing goes as the probe pickled it; all others go in one memo."""
+        """A value that shares nothing goes as the probe pickled it, and all the simple ones in one pickle; all others go in one memo."""
         probes, tied = self.probes, self._tied()
         together = self._together(sorted(tied), export) if tied else None
-        alone = sorted((n for n in probes if together is None or n not in tied), key=lambda n: _turn_of(probes[n].value))
-        parts = [_Part([n], (p := probes[n]).stream, p.buffers, p.digests, p.memo, p.private) for n in alone]
+        simple = [n for n, p in probes.items() if p.simple is not None and (together is None or n not in tied)]
+        others = [n for n, p in probes.items() if p.simple is None and (together is None or n not in tied)]
+        parts = [self._simple(simple)] if simple else []
+        for name in sorted(others, key=lambda n: _turn_of(probes[n].value)):
+            found = probes[name]
+            parts.append(_Part([name], found.stream, found.buffers, found.digests, found.memo or {}, found.private))
         parts += [together] if together is not None else []
-        base, segments, digests = 0, [], []
+        self._fill(export, parts)
+        export.fingerprints = {name: p.fingerprint for name, p in probes.items()}
+        export.identities = {name: p.identity for name, p in probes.items()}
+        export.sent = {name: p.size for name, p in probes.items()}
+        export.modules = {name: set() for name, p in probes.items() if p.simple is not None}
+        for name, found in probes.items():
+            if found.simple is None:
+                self._tell(name, found, export)
+        export.snapshot = replace(export.snapshot, modules=modules.versions_of(set().union(*export.modules.values())))
+
+    @staticmethod
+    def _fill(export: Export, parts: list[_Part]) -> None:
+        base, segments, digests = 0, list[Segment](), list[bytes]()
         for part in parts:
-            segments.append((len(part.names), len(part.buffers), base, len(part.stream)))
+            segments.append(Segment(len(part.names), len(part.buffers), base, len(part.stream)))
             export.memo += [(base + index, obj) for index, obj in part.memo.values()]
             export.skip.update(part.skip)
             export.buffers += part.buffers
             digests += part.digests
             base += len(part.stream)  # more than it has memo entries: each takes a byte at least
-        head = pickle.dumps(segments)
-        export.stream = b"".join([len(head).to_bytes(4, "little"), head, *(part.stream for part in parts)])
-        export.fingerprints = {name: p.fingerprint for name, p in probes.items()}
-        export.sent = {name: p.size for name, p in probes.items()}
-        for name, found in probes.items():
-            needed = found.modules | found.bare_modules if self.bare else found.modules
-            export.modules[name] = {m.partition(".")[0] for m in needed}
-            export.imports |= found.imports
-            export.handles += [(name, handle) for handle in found.handles]
-            if found.notes:
-                warnings, places = meaningless(found.notes, self.namespace[name], name, "here" if self.bare else "worker")
-                export.warnings += warnings
-                export.places += places
+        export.stream = b"".join([written(segments), *(part.stream for part in parts)])
         export.snapshot = Snapshot(
             serial=export.snapshot.serial,
             names=[name for part in parts for name in part.names],
             deleted=export.snapshot.deleted,
             stream=BufferRef(digest(export.stream), len(export.stream)),
             buffers=[BufferRef(name, b.nbytes) for name, b in zip(digests, export.buffers)],
-            modules=modules.versions_of(set().union(*export.modules.values())),
         )
+
+    def _tell(self, name: str, found: Probe, export: Export) -> None:
+        """What is to be said of a value that is not simple."""
+        needed = {*found.modules, *found.bare_modules} if self.bare else found.modules
+        export.modules[name] = {m.partition(".")[0] for m in needed}
+        export.imports |= found.imports
+        export.handles += [(name, handle) for handle in found.handles]
+        if found.notes:
+            warnings, places = meaningless(found.notes, self.namespace[name], name, "here" if self.bare else "worker")
+            export.warnings += warnings
+            export.places += places
+
+    def _simple(self, names: list[str]) -> _Part:
+        values = [self.probes[name].value for name in names]
+        pickler = pickler_for(self.namespace, self.reduced)
+        pickler.dump(values[0] if len(values) == 1 else values)
+        return _Part(names, pickler.file.getvalue(), [], [], pickler.memo.copy(), {id(values)})
 
     def _tied(self) -> set[str]:
         """Names that share objects with each other, with what the other end has, or memory within themselves."""
@@ -114,7 +137,15 @@ class Writer:
         owner: dict[int, str] = {}
         tokens = self.known.tokens
         for name, found in self.probes.items():
-            memo = found.memo
+            if found.simple is not None:
+                for part in found.simple:
+                    key = id(part)
+                    if (token := tokens.get(key)) is not None and self.known.find(token) is part:
+                        tied.add(name)
+                    if (other := owner.setdefault(key, name)) != name:
+                        tied |= {name, other}
+                continue
+            memo = found.memo or {}
             if any(self.known.find(tokens[key]) is memo[key][1] for key in tokens.keys() & memo.keys()):
                 tied.add(name)
             for key in owner.keys() & memo.keys():
@@ -123,17 +154,18 @@ class Writer:
             if len(self.probes) > 1:
                 owner.update(dict.fromkeys(memo, name))
         stored: dict[int, str] = {}
-        for name, found in self.probes.items():
-            for storage in _storages_of(found):  # of tensors: their views, and tied weights
+        others = {name: found for name, found in self.probes.items() if found.simple is None}
+        for name, found in others.items():
+            for storage in found.storages:  # of tensors: their views, and tied weights
                 if (other := stored.setdefault(storage, name)) != name:
                     tied |= {name, other}
-        for group in self._groups_of_views():
+        for group in self._groups_of_views({name: _arrays_of(found) for name, found in others.items() if found.has_arrays}):
             tied |= group
         return tied
 
-    def _groups_of_views(self) -> list[set[str]]:
+    @staticmethod
+    def _groups_of_views(arrays: dict[str, list[Any]]) -> list[set[str]]:
         """Names within which, or among which, arrays show the same memory."""
-        arrays = {name: _arrays_of(found) for name, found in self.probes.items()}
         views = codecs.views_among(a for group in arrays.values() for a in group)
         if not views:
             return []
@@ -144,7 +176,14 @@ class Writer:
         """None if it cannot be done, though each of them could be pickled: they go one by one then, and what they share is lost."""
         views = codecs.views_among(a for name in names for a in _arrays_of(self.probes[name]))
         values = [self.namespace[name] for name in names]
+        try:
+            return _part_of(names, values, self._dumped(values, views))
+        except Exception as error:
+            told_of = ", ".join(names)
+            export.warnings.append(f"{told_of} went one by one, and share nothing there: {type(error).__name__}: {error}")
+            return None
 
+    def _dumped(self, values: list[Any], views: dict[int, Any]) -> Pickler:
         def dump() -> Pickler:
             pickler: Pickler
             if self.known.tokens:
@@ -154,20 +193,41 @@ class Writer:
             pickler.dump(values[0] if len(values) == 1 else values)
             return pickler
 
+        return undisturbed(dump)
+
+    def copies(self, names: list[str], export: Export) -> bool:
+        """Fill in ``export`` with values that the other end gets as copies: pickled once, and nothing noted by which a change would be
+        seen. False: it cannot be done so, and ``export`` is as it was."""
+        values = [self.namespace[name] for name in names]
         try:
-            pickler = undisturbed(dump)
-        except Exception as error:
-            told_of = ", ".join(names)
-            export.warnings.append(f"{told_of} went one by one, and share nothing there: {type(error).__name__}: {error}")
-            return None
-        told = pickler.told if isinstance(pickler, TokenPickler) else {}
-        buffers = [b.raw() for b in pickler.buffers]
-        skip = {*told, *pickler.private, id(values)}
-        return _Part(names, pickler.file.getvalue(), buffers, [digest_of(b) for b in buffers], pickler.memo.copy(), skip)
+            pickler = self._dumped(values, {})
+            views = codecs.views_among(_arrays_in(pickler.memo.copy(), pickler.private)) if pickler.met_arrays else {}
+            if views:
+                pickler = self._dumped(values, views)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # SystemExit too: a value must not end the process by being looked at
+            return False
+        if pickler.notes or pickler.storages:
+            return False
+        part = _part_of(names, values, pickler)
+        self._fill(export, [part])
+        export.imports |= pickler.imports
+        export.handles += [(names[0], handle) for handle in pickler.handles]
+        needed = pickler.modules | pickler.bare_modules if self.bare else pickler.modules
+        size = len(part.stream) + sum(b.nbytes for b in part.buffers)
+        for name in names:
+            export.sent[name] = size
+            export.modules[name] = {m.partition(".")[0] for m in needed}
+        export.snapshot = replace(export.snapshot, modules=modules.versions_of(needed))
+        return True
 
 
-def _storages_of(found: Probe) -> Iterable[int]:
-    return getattr(getattr(found, "_pickler", None), "storages", ())
+def _part_of(names: list[str], values: list[Any], pickler: Pickler) -> _Part:
+    told = pickler.told if isinstance(pickler, TokenPickler) else {}
+    buffers = [b.raw() for b in pickler.buffers]
+    skip = {*told, *pickler.private, id(values)}
+    return _Part(names, pickler.file.getvalue(), buffers, [digest_of(b) for b in buffers], pickler.memo.copy(), skip)
 
 
 def _turn_of(value: Any) -> int:
@@ -176,8 +236,10 @@ def _turn_of(value: Any) -> int:
 
 
 def _arrays_of(found: Probe) -> list[Any]:
-    if not found.has_arrays:
-        return []
+    return _arrays_in(found.memo or {}, found.private) if found.has_arrays else []
+
+
+def _arrays_in(memo: Mapping[int, tuple[int, Any]], private: Container[int]) -> list[Any]:
     from numpy import ndarray
 
-    return [obj for key, (_, obj) in found.memo.items() if type(obj) is ndarray and key not in found.private]
+    return [obj for key, (_, obj) in memo.items() if type(obj) is ndarray and key not in private]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 
 import xxhash
 
+from .addresses import WORD, can_tell, pointers_of
 from .chunks import digest
 
 #: Kinds without parts, and without an identity that matters.
@@ -68,7 +70,13 @@ class Flats:
         known.digest, known.size = digest(data), len(data)
         place, kept = _place_of(array), self._kept
         owner = weakref.ref(_owner_of(array), lambda _: kept.pop(place, None))
-        kept[place] = _Kept(values, _pointers_of(array), known, owner)
+        kept[place] = _Kept(values, _digest_of_ids(values), known, owner)
+
+    def learn(self, loaded: Iterable[tuple[Any, list[Any], Any]]) -> None:
+        """What a load made of bytes, which need not be made again of what came out: (array, values, data) as for ``keep``."""
+        for array, values, data in loaded:
+            if len(values) > 0 and array.size == len(values) and is_flat(values):
+                self.keep(array, values, memoryview(data).cast("B"))
 
     def clear(self) -> None:
         self._kept.clear()
@@ -87,6 +95,11 @@ def _place_of(array: Any) -> Any:
 
 def _pointers_of(array: Any) -> bytes:
     return xxhash.xxh3_128_digest(array.tobytes())
+
+
+def _digest_of_ids(values: list[Any]) -> bytes:
+    """As ``_pointers_of`` an array of these values: of those that are held, since another thread may write to the array."""
+    return xxhash.xxh3_128_digest(pointers_of(values) if can_tell() else b"".join(id(v).to_bytes(WORD, sys.byteorder) for v in values))
 
 
 def is_flat(content: Iterable[Any]) -> bool:

@@ -3,19 +3,17 @@ direction. The next snapshot tells its buffers by what changed in them."""
 
 from __future__ import annotations
 
-import io
-import pickle
 import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..wire.codec import BytesLike
 from ..wire.messages import Offer, Snapshot
 from . import delta
 from .copies import Copies
 from .pieces import PIECE, STEPS, Known, cut, flat, known, measure, names_of, step_of
+from .segments import read
 
 #: Buffers that are remembered, over all names; each takes 50 KB at most.
 LIMIT = 4096
@@ -63,24 +61,15 @@ Ask = Callable[[Question], set[int]]
 def spans_of(snapshot: Snapshot, stream: BytesLike) -> list[Span]:
     """The pickles that a snapshot is made of. Empty for what cannot be read: reading it in earnest says why."""
     view = flat(stream)
-    size = int.from_bytes(view[:4], "little")
     try:
-        segments = _Numbers(io.BytesIO(view[4 : 4 + size])).load()
-        spans, start, first, name = [], 4 + size, 0, 0
-        for names, count, _, length in segments:
-            spans.append(Span(tuple(snapshot.names[name : name + names]), start, length, first, count))
-            start, first, name = start + length, first + count, name + names
-    except Exception:
+        segments, start = read(view)
+    except ValueError:
         return []
-    fits = start <= view.nbytes and first <= len(snapshot.buffers) and all(s.length >= 0 <= s.count for s in spans)
-    return spans if fits else []
-
-
-class _Numbers(pickle.Unpickler):
-    """The head of a stream holds tuples of numbers, and nothing that has to be looked up."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"{module}.{name}")
+    spans, first, name = [], 0, 0
+    for names, count, _, length in segments:
+        spans.append(Span(tuple(snapshot.names[name : name + names]), start, length, first, count))
+        start, first, name = start + length, first + count, name + names
+    return spans if start <= view.nbytes and first <= len(snapshot.buffers) else []
 
 
 _NOTHING = Agreed(None, ())
@@ -189,7 +178,7 @@ class Lineage:
                 if made is not None:
                     found[ref.digest] = made
         if any(old is not None for _, old, _ in parts):
-            made = delta.encode_parts([*parts, (view[end:], None, b"")])
+            made = delta.encode_parts([*parts, (view[end:], None, b"")], pickled=True)
             if made is not None:
                 found[snapshot.stream.digest] = made
         return found

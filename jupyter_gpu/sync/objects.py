@@ -62,6 +62,7 @@ class KnownObjects:
     def learn(self, side: str, serial: int, memo: Iterable[tuple[int, Any]], skip: Iterable[int]) -> None:
         """From the memo of a snapshot's pickler or unpickler. ``skip``: ids of objects that have a token, or none of their own."""
         kinds: dict[type, bool] = {}
+        elsewhere: dict[int, bool] = {}
         found: list[tuple[int, Any]] = []
         states = set(skip)
         for index, obj in memo:
@@ -71,6 +72,11 @@ class KnownObjects:
                 wanted = kinds[kind] = is_identity_kind(kind)
             if not wanted:
                 continue
+            if kind is FunctionType:
+                if (key := id(obj)) not in elsewhere:  # the same few in the pickle of each function of the notebook
+                    elsewhere[key] = obj.__globals__ is not self._namespace and (is_found_by_name(obj) or not home_of(obj))
+                if elsewhere[key]:
+                    continue
             found.append((index, obj))
             if kind.__dictoffset__ and (state := _dict_of(obj)) is not obj:
                 states.add(id(state))  # pickled as a part of its object, and updated with it
@@ -80,9 +86,7 @@ class KnownObjects:
         self._new = new
         for index, obj in found:  # as ``put`` does it, without a call: no token of this serial is there yet
             key = id(obj)
-            if key in states or (
-                type(obj) is FunctionType and obj.__globals__ is not self._namespace and (is_found_by_name(obj) or not home_of(obj))
-            ):
+            if key in states:
                 continue
             token = first + 2 * index
             if type(obj).__weakrefoffset__:
@@ -135,6 +139,7 @@ def identities(value: Any) -> int:
     thousand parts, through plain containers and instances: a larger one that is tied anew without another change goes unseen."""
     found: list[int] = []
     seen: set[int] = set()
+    plain: dict[type, bool] = {}
     todo, left = [value], _PARTS
     while todo and left:
         part = todo.pop()
@@ -152,11 +157,20 @@ def identities(value: Any) -> int:
             todo.extend(part[:left])
         elif kind is dict:
             todo.extend(islice(part.values(), left))
-        elif kind.__dictoffset__ and _is_plain(kind) and type(state := _dict_of(part)) is dict:
+        elif kind is set or kind is bytearray:
+            continue
+        elif _is_plain_kind(kind, plain) and type(state := _dict_of(part)) is dict:
             todo.extend(islice(state.values(), left))
-        elif kind is not set and kind is not bytearray:
+        else:
             found.pop()  # how it is made up is its library's business
     return hash(tuple(found))
+
+
+def _is_plain_kind(kind: type, known: dict[type, bool]) -> bool:
+    found = known.get(kind)
+    if found is None:
+        found = known[kind] = bool(kind.__dictoffset__) and _is_plain(kind)
+    return found
 
 
 def _dict_of(obj: Any) -> Any:

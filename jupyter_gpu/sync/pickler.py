@@ -19,7 +19,7 @@ import cloudpickle
 
 from . import codecs
 from .elsewhere import Environment, reduce_environment, why_elsewhere
-from .flat import IN_BAND, Flats, Known
+from .flat import IN_BAND, Flats, Known, pickled
 from .handles import Handle
 from .imports import imports_in
 from .inplace import content_of, home_of, is_found_by_name
@@ -63,6 +63,10 @@ _SLICE = 1 << 16
 _STATE_METHODS = ("__getstate__", "__reduce__", "__reduce_ex__", "__getnewargs__", "__getnewargs_ex__")
 
 
+#: What a pickler notes about a value.
+NOTED = ("globals_seen", "notes", "handles", "imports", "modules", "bare_modules", "private", "storages")
+
+
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles into ``self.file``. While it works it notes ``globals_seen`` (names that the notebook's functions read) and ``modules``
     (dotted names of what is pickled by reference) and ``bare_modules`` (modules that are values themselves).
@@ -70,6 +74,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     ``reduced`` is shared by the picklers of one sync: what the person's ``__getstate__`` and the like gave, so that none of them
     runs twice. ``views``: see ``codecs.views_among``. ``flats``: known arrays of plain objects, for which a stand-in will do.
     """
+
+    kept_any = False  #: whether it passes over what stays here
 
     def __init__(
         self,
@@ -97,6 +103,18 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.storages: dict[int, Any] = {}
         self.met_arrays = False
         self._routes: dict[type, codecs.Route | None] = {}
+
+    def renew(self) -> None:
+        """For another value: as new, but for what it knows of kinds. What was found in the last one is somebody else's by now."""
+        self.clear_memo()
+        self.file.seek(0)
+        self.file.truncate()
+        self.buffers.clear()
+        self.globals_ref.clear()
+        for name in NOTED:
+            if found := getattr(self, name):
+                setattr(self, name, type(found)())
+        self.met_arrays = self.fast = False
 
     @property
     def dispatch_table(self) -> Any:
@@ -287,6 +305,8 @@ class KeepingPickler(Pickler):
 
     ``kept``: id -> key, of ``Kept.keys``."""
 
+    kept_any = True
+
     def __init__(self, kept: Mapping[int, str], *args: Any) -> None:
         super().__init__(*args)
         self._key_of = kept.get
@@ -364,6 +384,7 @@ class TokenPickler(Pickler):
         if kind == "twin":
             self._whole = obj
         elif codecs.is_long_and_flat(content):
-            # Nothing in it can be known, and to be asked for each number would cost ten times the pickle.
-            return kind + "!", token, pickle.dumps(content, 5)
+            # Nothing in it can be known, and to be asked for each number would cost ten times the pickle. The same bytes as when it
+            # went for the first time: then a delta finds them.
+            return kind + "!", token, bytes(pickled(content))
         return kind, token, content

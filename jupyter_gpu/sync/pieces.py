@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import xxhash
 
@@ -24,9 +25,21 @@ from ..wire.codec import BytesLike
 PIECE, _WIDEST = 64 << 10, 1 << 20
 #: Bytes of one digest.
 WIDTH = 16
-#: Bytes of a content-defined piece: at least, at most. Between them a boundary comes every 48 KiB, so that the mean is 64.
-SMALLEST, LARGEST = 16 << 10, 256 << 10
-_BETWEEN = 48 << 10
+
+
+class Sizes(NamedTuple):
+    """Bytes of content-defined pieces: at least, at most; between them a boundary comes so often."""
+
+    smallest: int
+    largest: int
+    between: int
+
+
+#: Of a buffer: the mean is 64 KiB.
+COARSE = Sizes(16 << 10, 256 << 10, 48 << 10)
+#: Of a pickle, which has marks of its own every thousand elements, and larger ones every 64 KiB: between two of these there is room for
+#: several.
+FINE = Sizes(256, 4096, 512)
 #: Words of 8 bytes that decide about one position, each with a factor of its own (odd, from the digits of the golden ratio and pi).
 _FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
 _WORD = 8
@@ -60,9 +73,20 @@ def measure(buffer: BytesLike) -> Known:
     if size <= PIECE:
         return Known(xxhash.xxh3_128_digest(view), size)
     hashed, piece = xxhash.xxh3_128_digest, piece_size(size)
-    pieces = b"".join([hashed(view[at : at + piece]) for at in range(0, size, piece)])
+    return _named(b"".join([hashed(view[at : at + piece]) for at in range(0, size, piece)]), size)
+
+
+def measure_again(old: Known, buffer: BytesLike, changed: Iterable[int]) -> Known:
+    """Name a buffer that had the name ``old`` before these of its fixed pieces, by their numbers, may have changed."""
+    view, piece, pieces = flat(buffer), piece_size(old.size), bytearray(old.pieces)
+    for number in changed:
+        pieces[WIDTH * number : WIDTH * (number + 1)] = xxhash.xxh3_128_digest(view[number * piece : (number + 1) * piece])
+    return _named(bytes(pieces), old.size)
+
+
+def _named(pieces: bytes, size: int) -> Known:
     # The seed keeps it apart from a buffer that holds these digests as its bytes, and tells sizes apart.
-    made = Known(hashed(pieces, size), size, pieces)
+    made = Known(xxhash.xxh3_128_digest(pieces, size), size, pieces)
     with _lock:
         _recent.pop(made.digest, None)
         _recent[made.digest] = made
@@ -71,14 +95,19 @@ def measure(buffer: BytesLike) -> Known:
     return made
 
 
+def recall(name: bytes) -> Known | None:
+    """What ``measure`` gave a moment ago for a buffer of this digest."""
+    with _lock:
+        return _recent.get(name)
+
+
 _recent: dict[bytes, Known] = {}
 _lock = threading.Lock()
 
 
 def known(name: bytes, buffer: BytesLike) -> Known:
     """What ``measure`` gives for a buffer whose digest was computed a moment ago: ``name``."""
-    with _lock:
-        found = _recent.get(name)
+    found = recall(name)
     return found if found is not None and found.size == memoryview(buffer).nbytes else measure(buffer)
 
 
@@ -117,17 +146,17 @@ def step_of(old: int, new: int) -> int:
     return math.gcd(_WORD, old, new) if old != new else math.gcd(4, old)
 
 
-def cut(buffer: BytesLike, step: int) -> list[tuple[int, int]]:
+def cut(buffer: BytesLike, step: int, sizes: Sizes = COARSE) -> list[tuple[int, int]]:
     """Content-defined pieces (offset, length). Boundaries are at multiples of ``step`` bytes (1, 2, 4, 8). Needs numpy."""
     view = flat(buffer)
     size = view.nbytes
     found: list[tuple[int, int]] = []
-    candidates = _candidates(view, step)
+    candidates = _candidates(view, step, sizes.between)
     start, at = 0, 0
     while start < size:
-        at = int(candidates.searchsorted(start + SMALLEST))
+        at = int(candidates.searchsorted(start + sizes.smallest))
         end = int(candidates[at]) if at < len(candidates) else size
-        end = min(end, start + LARGEST, size)
+        end = min(end, start + sizes.largest, size)
         found.append((start, end - start))
         start = end
     return found
@@ -139,12 +168,12 @@ def names_of(buffer: BytesLike, pieces: list[tuple[int, int]]) -> list[bytes]:
     return [xxhash.xxh3_128_digest(view[offset : offset + length]) for offset, length in pieces]
 
 
-def _candidates(view: memoryview, step: int) -> Any:
+def _candidates(view: memoryview, step: int, between: int) -> Any:
     """Positions, in order, before which the content says that a piece may end."""
     import numpy as np
 
     # A word in `limit` is a boundary by chance.
-    limit = np.uint64((1 << 64) // (_BETWEEN // step))
+    limit = np.uint64((1 << 64) // (between // step))
     width = len(_FACTORS)
     found = [np.empty(0, np.int64)]
     for shift in range(0, _WORD, step):

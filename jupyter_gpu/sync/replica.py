@@ -5,7 +5,6 @@ The same class serves both ends, since either may change a value.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,16 +16,17 @@ from typing import Any
 from ..wire.errors import SnapshotRefused
 from ..wire.messages import CannotTravel, CellNames, Offer, Snapshot
 from . import apply as applying
-from . import modules
+from . import codecs, modules
 from .delta import STALE_BYTES
 from .exceptions import dump_exception, load_exception
 from .export import Export, Writer
-from .fingerprint import Probe, fingerprint_of, probe
+from .fingerprint import Probe, Prober, fingerprint_of, probe
 from .flat import Flats
 from .handles import Handle
 from .kept import Kept
 from .lineage import Lineage, lacking
-from .objects import KnownObjects, identities
+from .lists import Lists
+from .objects import KnownObjects
 from .pickler import Reduced
 from .trust import Trust
 
@@ -70,6 +70,16 @@ class Mark:
     """The bindings of a namespace at one moment: name -> id. No object is kept alive by it."""
 
     bindings: dict[str, int]
+
+
+@dataclass
+class _Unsettled:
+    """A snapshot that was taken over: its names, and the memo of its pickles."""
+
+    serial: int
+    names: list[str]
+    memos: list[tuple[int, Any]]
+    skip: set[int]
 
 
 class Replica:
@@ -124,8 +134,11 @@ class Replica:
         self._roots: dict[str, int] = {}  #: name -> id of its value at the last export or apply
         self._parts: dict[str, int] = {}  #: name -> ``identities`` of its value at that time
         self._probes: dict[str, Probe] = {}
+        self._probers: dict[bool, Prober] = {}
+        self._unsettled: _Unsettled | None = None
         self._reduced: Reduced = {}
         self._flats = Flats()
+        self._lists = Lists()
         self.objects = KnownObjects(namespace)
 
     # ------------------------------------------------------------ sending
@@ -148,6 +161,7 @@ class Replica:
     def export(self, names: Iterable[str], *, only_changed: bool = True, deleted: Iterable[str] = ()) -> Export:
         """Pickle what the other end does not have. Never raises for a value: ``Export.stuck`` lists those that cannot travel, and
         they are left out. A name that is not bound here any more, and that the other end has, is sent as deleted."""
+        self.settle()
         self._serial += 1
         self._roots = {n: id(self.namespace.get(n)) for n in self._roots}  # what changed so far did so before the other end's turn
         names = list(dict.fromkeys(names))
@@ -163,16 +177,31 @@ class Replica:
                 found = self._probe(name)
                 if found.stuck is not None:
                     export.stuck.append(found.stuck)
-                elif only_changed and self._baseline.get(name) == found.fingerprint and self._parts.get(name) == identities(found.value):
+                elif only_changed and self._baseline.get(name) == found.fingerprint and self._parts.get(name) == found.identity:
                     export.unchanged[name] = found.size
                 else:
-                    changed[name] = self._probe(name, whole=True)
+                    changed[name] = found if found.simple is not None else self._probe(name, whole=True)
             if changed:
                 clean = {id(self.namespace[n]): n for n in export.unchanged}
-                bare = self.side == "client"  # the notebook's end imports a module when it is used
-                Writer(self.namespace, self.objects, changed, self._reduced, clean, bare, self.kept.keys).fill(export)
+                self._writer(changed, clean).fill(export)
         self._end_sync()
         return export
+
+    def export_copies(self, names: list[str]) -> Export:
+        """Values that the other end gets as copies, under names that mean nothing afterwards (``forget`` them there): all of them are
+        sent, and what becomes of them here is nobody's business."""
+        self._end_sync()
+        self._serial += 1
+        export = Export(Snapshot(serial=self._serial))
+        with _no_collection():
+            done = self._writer({}, {}).copies(names, export)
+        self._serial -= not done
+        self._end_sync()
+        return export if done else self.export(names, only_changed=False)
+
+    def _writer(self, probes: dict[str, Probe], clean: dict[int, str]) -> Writer:
+        bare = self.side == "client"  # the notebook's end imports a module when it is used
+        return Writer(self.namespace, self.objects, probes, self._reduced, clean, bare, self.kept.keys)
 
     def confirm(self, export: Export) -> None:
         """The other end has it: from now on this is what is known to be there."""
@@ -180,13 +209,14 @@ class Replica:
         self.lineage.agree(self.lineage.keep(export.snapshot, export.stream, export.buffers, verify=True))
         self._baseline.update(export.fingerprints)
         self._roots.update((name, id(self.namespace.get(name))) for name in export.fingerprints)
-        self._parts.update((name, identities(self.namespace.get(name))) for name in export.fingerprints)
+        self._parts.update(export.identities)
         self.forget(export.snapshot.deleted)
         if export.memo:
             with _no_collection():
                 self.objects.learn(self.side, export.snapshot.serial, export.memo, export.skip)
             export.memo = []
             self.objects.prune()
+            self._lists.prune(self.namespace)
 
     def abandon(self, export: Export) -> None:
         """The other end did not take it: its names count as changed."""
@@ -199,6 +229,7 @@ class Replica:
         self._baseline.clear()
         self._roots.clear()
         self._flats.clear()
+        self._lists.clear()
         self.objects.clear()
         self.lineage.reset()
 
@@ -226,16 +257,18 @@ class Replica:
 
     def forget(self, names: Iterable[str]) -> None:
         """Count these names as unknown to the other end."""
+        names = set(names)
         for name in names:
             self._baseline.pop(name, None)
             self._roots.pop(name, None)
-            self.lineage.forget([name])
+        self.lineage.forget(names)
+        if self._unsettled is not None:
+            self._unsettled.names = [name for name in self._unsettled.names if name not in names]
 
     def adopt(self, names: Iterable[str]) -> None:
         """Count the present values of these names as what the other end has (handles, and what was kept)."""
         self._end_sync()
-        for name in names:
-            self._set_baseline(name)
+        self._set_baseline(names)
 
     def knows(self, name: str) -> bool:
         """Whether the other end has, or had, this name."""
@@ -255,6 +288,7 @@ class Replica:
         """Free what only this replica still holds. Every sync does it too; worth calling after a local cell."""
         self._end_sync()
         self.objects.prune()
+        self._lists.prune(self.namespace)
 
     # ------------------------------------------------------------ receiving
 
@@ -262,8 +296,9 @@ class Replica:
         """Modules that the snapshot needs. Raises ``ModuleMissing``; returns a sentence for each of another version."""
         return modules.check(snapshot.modules, "notebook" if self.side == "client" else "worker")
 
-    def apply(self, snapshot: Snapshot, stream: memoryview | bytes, buffers: Iterable[memoryview]) -> Change:
-        """Take over a snapshot: all of it or, with ``SnapshotRefused``, nothing of it."""
+    def apply(self, snapshot: Snapshot, stream: memoryview | bytes, buffers: Iterable[memoryview], *, settle: bool = True) -> Change:
+        """Take over a snapshot: all of it or, with ``SnapshotRefused``, nothing of it. ``settle``: at once; else whoever calls this
+        does so before code of the person's may run, and answers the other end first."""
         self._end_sync()
         known = self._roots.items()
         gone = {n for n, key in known if n in snapshot.names and id(self.namespace.get(n)) != key}
@@ -278,20 +313,31 @@ class Replica:
             applying.take_over(load, snapshot, stream, buffers)
             self.forget([*snapshot.names, *snapshot.deleted])
             replaced = load.replaced
-            try:
-                # What is kept has a handle at the client, and no copy that could be told apart by a token.
-                self.objects.learn(self._peer, snapshot.serial, load.memos, {*load.skip, *self.kept.keys})
-            except MemoryError:  # it is taken over all the same; what was not looked at counts as changed, and is sent whole
-                self.objects.clear()
+            # What is kept has a handle at the client, and no copy that could be told apart by a token.
+            self._unsettled = _Unsettled(snapshot.serial, list(snapshot.names), load.memos, {*load.skip, *self.kept.keys})
             del load  # what it holds counts as in use
             applying.replace_everywhere(replaced)
             del replaced
             self.lineage.agree(agreed)
-            with contextlib.suppress(MemoryError):  # likewise
-                for name in snapshot.names:
-                    self._set_baseline(name)
-        self.objects.prune()
+            self._flats.learn(codecs.loaded_flats())
+        if settle:
+            self.settle()
         return change
+
+    def settle(self) -> None:
+        """Look at what was taken over last, so that a change of it will be seen, and know its objects again."""
+        todo, self._unsettled = self._unsettled, None
+        if todo is None:
+            return
+        with _no_collection():
+            try:
+                self.objects.learn(self._peer, todo.serial, todo.memos, todo.skip)
+                todo.memos = []
+                self._set_baseline(todo.names)
+            except MemoryError:  # it was taken over all the same; what was not looked at counts as changed, and is sent whole
+                self.objects.clear()
+        self.objects.prune()
+        self._lists.prune(self.namespace)
 
     # ------------------------------------------------------------ around a cell
 
@@ -324,18 +370,29 @@ class Replica:
         """``whole``: to be sent, and not only to be compared."""
         value = self.namespace[name]
         found = self._probes.get(name)
-        if found is None or found.value is not value or (whole and found.abridged):
-            flats = None if whole else self._flats
-            found = self._probes[name] = probe(value, name, self.namespace, self._reduced, flats, self.kept.keys)
+        if found is None or found.value is not value or (whole and (found.abridged or found.memo is None)):
+            known = None if whole else self._baseline.get(name)
+            found = self._probes[name] = self._prober(whole).look(value, name, lambda found: found.fingerprint != known)
         return found
 
-    def _set_baseline(self, name: str) -> None:
-        self._baseline[name] = probe(self.namespace[name], name, self.namespace, flats=self._flats, kept=self.kept.keys).fingerprint
-        self._roots[name] = id(self.namespace[name])
-        self._parts[name] = identities(self.namespace[name])
+    def _prober(self, whole: bool = False) -> Prober:
+        """Of this sync. ``whole``: nothing stands for what was seen before."""
+        found = self._probers.get(whole)
+        if found is None:
+            flats = None if whole else self._flats
+            found = self._probers[whole] = Prober(self.namespace, self._reduced, flats, self.kept.keys, self._lists)
+        return found
+
+    def _set_baseline(self, names: Iterable[str]) -> None:
+        prober = Prober(self.namespace, flats=self._flats, kept=self.kept.keys, lists=self._lists)
+        for name in names:
+            found = prober.look(value := self.namespace[name], name, lambda found: False)
+            self._baseline[name], self._parts[name], self._roots[name] = found.fingerprint, found.identity, id(value)
 
     def _end_sync(self) -> None:
+        self.settle()
         self._probes.clear()
+        self._probers.clear()
         self._reduced = {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from .codecs.base import Route
 
@@ -23,6 +24,28 @@ trusted = frozenset(
 
 def route_of(kind: type, pickler: Pickler) -> Route | None:
     return reduce_tensor if issubclass(kind, getattr(sys.modules["torch"], "Tensor", ())) else None
+
+
+class _Moved:
+    """The content of a storage that came, ``there``, is in one that was ``here`` before, and the other way round."""
+
+    def __init__(self, here: Any, there: Any) -> None:
+        self.here = here
+        self.there = there  # held: nobody else gets its address meanwhile
+
+    def __call__(self) -> None:
+        """As a step of a journal. There is nothing to undo: what the journal held is forgotten."""
+
+
+#: Address of a storage -> where its content is. For as long as the journal of the load has the entry.
+_moved: WeakValueDictionary[int, _Moved] = WeakValueDictionary()
+
+
+def moved(here: Any, there: Any) -> _Moved:
+    """For a journal: as long as it holds this, what the stream says of the storage ``there`` is made of the one ``here``. So tensors that
+    show the same memory over there do so here."""
+    found = _moved[there._cdata] = _Moved(here, there)
+    return found
 
 
 class _Storage:
@@ -92,6 +115,8 @@ def _make_tensor(
     import torch
 
     storage, home = holder
+    if (place := _moved.get(storage._cdata)) is not None:
+        storage = place.here
     tensor = torch.empty(0, dtype=dtype, device=storage.device).set_(storage, offset, shape, stride)
     if parameter:
         tensor = torch.nn.Parameter(tensor, requires_grad)

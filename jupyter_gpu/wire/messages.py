@@ -213,6 +213,7 @@ class KernelHello(Message):
     versions: Versions
     cwd: str
     ring: RingOffer | None = None
+    shared: bool = False  #: sessions of that machine share large chunks: an ``Offer`` by BLAKE3 may save sending them
 
 
 class RunCell(Message):
@@ -293,12 +294,13 @@ class InputOver(Message):
 
 
 class Offer(Message):
-    """ "Which of these chunks do you lack?" Answered by ``Want``, which says so by position. With a ``base``: which of these
-    pieces does the buffer of that digest not have, if it is cut where its content says so, at multiples of ``step`` bytes?"""
+    """ "Which of these chunks do you lack?" Answered by ``Want``, which says so by position. Without a ``base`` they are named by
+    BLAKE3, since another session may have had them sent (``KernelHello.shared``). With one: which of these pieces does the buffer of
+    that digest not have, if it is cut where its content says so, at multiples of ``step`` bytes?"""
 
     id: int
     digests: list[bytes]
-    sizes: list[int] = []
+    sizes: list[int] = []  #: without a ``base``: bytes of each
     base: bytes = b""
     step: int = 8
 

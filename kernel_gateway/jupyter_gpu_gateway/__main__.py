@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import IO
 
+from .environment import without_private
+
 
 def options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="jupyter gpu gateway", description="Run a gateway that starts GPU workers for notebooks.")
@@ -43,6 +45,16 @@ def options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--preload", default=None, metavar="MODULES", help="modules that workers have imported beforehand, comma-separated; '' for none"
     )
+    parser.add_argument(
+        "--shared-cache",
+        type=Path,
+        metavar="FOLDER",
+        help="let sessions share large buffers by a folder, so that what one has sent another need not send; whoever knows (or guesses) a "
+        "content learns whether it is there: see docs/trust.md (default: nothing is shared)",
+    )
+    parser.add_argument(
+        "--shared-cache-size", type=float, default=20.0, metavar="GB", help="most that this folder holds (default: %(default)g)"
+    )
     parser.add_argument("--own", type=Path, metavar="INFO_FILE", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
@@ -55,8 +67,7 @@ def _default_folder() -> Path:
 
 def spawn_first(log: IO[bytes]) -> subprocess.Popen[bytes]:
     """The same as ``backends.process.spawn_zygote``, without the imports that this must not wait for."""
-    env = {k: v for k, v in os.environ.items() if k != "JUPYTER_GPU_TOKEN"}  # it is the gateway's, and no business of cells
-    command = [sys.executable, "-m", "jupyter_gpu_worker.zygote"]
+    command, env = [sys.executable, "-m", "jupyter_gpu_worker.zygote"], without_private()
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True, env=env)
 
 

@@ -42,6 +42,7 @@ from .inventory import real_gpus, simulated_gpus
 from .listening import listening
 from .relay import forward, tell
 from .rpc import RpcConnection
+from .shared_cache import prepare as shared_cache_of
 from .store import Store
 
 _log = logging.getLogger(__name__)
@@ -72,6 +73,8 @@ class Gateway:
         exit_when_idle: float = 0.0,
         preload: list[str] | None = None,
         zygote: subprocess.Popen[bytes] | None = None,
+        shared_cache: Path | None = None,
+        shared_cache_size: int = 0,
     ) -> None:
         self.address = parse(url, "--url")
         self.own = own
@@ -81,6 +84,10 @@ class Gateway:
         self.exit_when_idle = exit_when_idle
         gpus, self.warnings = real_gpus()
         self.gpus = [*gpus, *simulated_gpus(simulate)]
+        self._worker_env, unusable = shared_cache_of(shared_cache, shared_cache_size)
+        self.notes = [unusable] if unusable else []  #: for whoever runs it, and not for clients
+        for note in self.notes:
+            _log.warning("%s", note)
         self.rpc: set[RpcConnection] = set()
         self.links = 0
         self._listeners: list[OnChange] = []
@@ -122,6 +129,7 @@ class Gateway:
             standby=int(self._fleet_options["standby"]),
             alone=self._fleet_options["alone"],
             lease=self._fleet_options["lease"],
+            worker_env=self._worker_env,
         )
 
     async def _until(self, stop: asyncio.Event) -> None:

@@ -31,6 +31,7 @@ from jupyter_gpu.wire.messages import (
     StopSession,
 )
 
+from .environment import without_private
 from .fleet import state
 from .fleet.told import info
 
@@ -105,7 +106,7 @@ class RpcConnection:
 
     def _terms(self, message: OpenSession, session_id: str) -> Assign:
         cwd = message.cwd if self._gateway.own else ""
-        return Assign(session_id=session_id, env=message.env, cwd=cwd, kernel=message.kernel)
+        return Assign(session_id=session_id, env=without_private(message.env), cwd=cwd, kernel=message.kernel)
 
     def _open(self, message: OpenSession) -> Opened:
         manager = self._gateway.manager

@@ -67,6 +67,8 @@ async def _serve(chosen: argparse.Namespace, folder: Path, zygote: subprocess.Po
         exit_when_idle=chosen.exit_when_idle,
         preload=PRELOAD if chosen.preload is None else [m for m in chosen.preload.split(",") if m],
         zygote=zygote,
+        shared_cache=chosen.shared_cache,
+        shared_cache_size=int(chosen.shared_cache_size * 1e9),
     )
 
     def ready(url: str) -> None:
@@ -127,6 +129,6 @@ def _introduce(gateway: Gateway, url: str, token: str) -> None:
     print("Notebooks reach it with these two in their environment:")
     print(f"    export JUPYTER_GPU_GATEWAY={url}")
     print(f"    export JUPYTER_GPU_TOKEN={token or '(the token that you gave)'}\n")
-    for warning in gateway.warnings:
+    for warning in [*gateway.warnings, *gateway.notes]:
         print(f"Note: {warning}")
     print("Ctrl-C ends it, and all of its workers.", flush=True)

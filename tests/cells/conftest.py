@@ -33,10 +33,12 @@ from jupyter_gpu.wire.messages import (
     Jupyter,
     Kept,
     Message,
+    Offer,
     RemoteError,
     RunCell,
     SessionInfo,
     SessionState,
+    Want,
     Wanted,
     Welcome,
 )
@@ -71,6 +73,7 @@ class FakeSession:
         self.closed = False
         self.stubs: list[str] = []
         self.ran: list[RunCell] = []
+        self.elsewhere: dict[bytes, bytes] | None = None  #: BLAKE3 -> what other sessions were sent; None: nothing is shared
 
     # ------------------------------------------------------------ the client's side
 
@@ -80,6 +83,8 @@ class FakeSession:
         self.sent.append(message)
         if isinstance(message, Chunk):
             self.store.put(message.digest, views[0])
+        elif isinstance(message, Offer):
+            self.answer(message)
         elif isinstance(message, Applied):
             export = self.pending.pop(message.serial)
             (self.replica.confirm if message.ok else self.replica.abandon)(export)
@@ -115,10 +120,23 @@ class FakeSession:
     def close(self) -> None:
         self.closed = True
 
+    def shares(self) -> bool:
+        return self.elsewhere is not None
+
     # ------------------------------------------------------------ the kernel's side
 
     def tell(self, message: Message, buffers: Sequence[Any] = ()) -> None:
         self.inbox.put(codec.decode(bytearray(b"".join(bytes(p) for p in codec.encode(message, list(buffers))))))
+
+    def answer(self, offer: Offer) -> None:
+        """What a kernel with a shared store does."""
+        lacking = []
+        for i, name in enumerate(offer.digests):
+            if (data := (self.elsewhere or {}).get(name)) is None:
+                lacking.append(i)
+            else:
+                self.store.put(digest(data), bytearray(data))
+        self.tell(Want(id=offer.id, positions=lacking))
 
     def out(self, kind: str, content: dict[str, Any], parent: str, **more: Any) -> None:
         self.tell(*jupyter(kind, content, parent, **more))

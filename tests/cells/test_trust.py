@@ -11,6 +11,7 @@ import pytest
 from jupyter_gpu.cells.notebook import Notebook
 from jupyter_gpu.sync.chunks import digest
 from jupyter_gpu.sync.handles import Handle
+from jupyter_gpu.sync.segments import Segment, written
 from jupyter_gpu.wire.errors import SessionLost, SnapshotRefused, UntrustedValue, WorkerDied
 from jupyter_gpu.wire.messages import Applied, BufferRef, CellDone, Chunk, Fetch, Fetched, HandleInfo, Kept, RunCell, Snapshot
 
@@ -30,8 +31,7 @@ def wary(run: Run, shell: Any, gateway: Any) -> Any:
 def snapshot_of(serial: int, values: dict[str, Any]) -> tuple[Snapshot, list[bytes]]:
     """One pickle for each value."""
     parts = [pickle.dumps(value, 5) for value in values.values()]
-    head = pickle.dumps([(1, 0, i * 1000, len(part)) for i, part in enumerate(parts)])
-    stream = len(head).to_bytes(4, "little") + head + b"".join(parts)
+    stream = written(Segment(1, 0, i * 1000, len(part)) for i, part in enumerate(parts)) + b"".join(parts)
     return Snapshot(serial=serial, names=list(values), stream=BufferRef(digest(stream), len(stream), 0)), [stream]
 
 

@@ -117,6 +117,9 @@ def test_an_array_costs_about_what_changed(book: Book, way: str, kept: bool) -> 
     [
         pytest.param("l", "l = list(range(10**6))", "l.append(5)", 0.01, id="list appended in place"),
         pytest.param("l", "l = list(range(10**6))", "l = l + [5, 6]", 0.01, id="another list"),
+        pytest.param("l", "l = list(range(10**6))", "l.insert(0, 5)", 0.012, id="list, at its beginning"),
+        pytest.param("l", "l = rng.random(5 * 10**5).tolist()", "l.insert(0, 5.0); del l[300_000]", 0.012, id="list, put in and taken out"),
+        pytest.param("l", "l = [f'row {i}' for i in range(300_000)]", "l.insert(0, 'first')", 0.012, id="list of text"),
         pytest.param("b", "b = rng.bytes(8 << 20)", "b = b'abc' + b", 0.01, id="bytes"),
         pytest.param("b", "b = bytearray(rng.bytes(8 << 20))", "b += b'abc'", 0.01, id="bytearray grown in place"),
         pytest.param("s", "s = 'ab' * 10**6 + str(rng.random(10**5).tolist())", "s = s + 'x'", 0.05, id="text"),

@@ -34,7 +34,7 @@ class PlayedBackend(Backend):
         if (self._folder / "no-more-workers").exists():
             raise WorkerStartFailed(phase="fork", reason="no more workers", log="")
         yield {"pid": 0, "started": spec.worker_id}
-        say(event="start", worker_id=spec.worker_id, secret=spec.secret, url=spec.url)
+        say(event="start", worker_id=spec.worker_id, secret=spec.secret, url=spec.url, env=spec.env)
 
     async def stop(self, checkpoint: Checkpoint) -> None:
         (self._folder / f"ended-{checkpoint['started']}").touch()
@@ -53,6 +53,8 @@ async def main() -> None:
     logging.getLogger("websockets").setLevel(logging.ERROR)  # as serve.py does
     if "protocol" in options:
         app.PROTOCOL = rpc.PROTOCOL = options.pop("protocol")  # of another release
+    if "shared_cache" in options:
+        options["shared_cache"] = Path(options["shared_cache"])
     stop = asyncio.Event()
     stop_on_signals(stop)
     gateway = Gateway(url, token, folder, **options)

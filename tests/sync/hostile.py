@@ -10,6 +10,7 @@ from typing import Any
 
 from jupyter_gpu.sync.chunks import digest
 from jupyter_gpu.sync.pickler import Pickler
+from jupyter_gpu.sync.segments import Segment, written
 from jupyter_gpu.wire.messages import BufferRef, Snapshot
 
 PROTO, STOP = b"\x80\x05", b"."
@@ -62,10 +63,9 @@ def snapshot_of(
     parts, held = list(parts), [memoryview(bytearray(b)) for b in buffers]
     base, segments = 0, []
     for i, (names, data) in enumerate(parts):
-        segments.append((len(names), len(held) if i == 0 else 0, base, len(data)))
+        segments.append(Segment(len(names), len(held) if i == 0 else 0, base, len(data)))
         base += len(data)
-    head = pickle.dumps(segments)
-    stream = len(head).to_bytes(4, "little") + head + b"".join(data for _, data in parts)
+    stream = written(segments) + b"".join(data for _, data in parts)
     snapshot = Snapshot(
         serial=1,
         names=[n for names, _ in parts for n in names],

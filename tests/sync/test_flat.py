@@ -119,6 +119,41 @@ def test_frames_of_strings_both_ways(pair: Any) -> None:
     assert list(pair.send("df").sent) == ["df"] and pair.there["df"].iat[1, 0] == "here"
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_what_arrived_is_known_without_a_pickle(pair: Any, monkeypatch: pytest.MonkeyPatch, order: Any) -> None:
+    pair.here["v"] = np.asarray(np.array([f"v{i}" for i in range(2 * PIECE)], object).reshape(2, PIECE), order=order)
+    pair.here["df"] = pd.DataFrame({c: pd.Series([f"{c}{i}" for i in range(5000)], dtype=object) for c in "ab"})
+    export = pair.client.export(pair.client.needed(["v", "df"]))
+    with monkeypatch.context() as patched:
+        patched.setattr("jupyter_gpu.sync.codecs.arrays.pickled", lambda _: 1 / 0)
+        pair.carry(export, pair.client, pair.kernel)
+        assert pair.kernel.changed(["v", "df"]) == []
+    pair.kernel.prune()
+    pair.there["v"][1, 7] = "other"
+    assert pair.kernel.changed(["v", "df"]) == ["v"]
+    pair.kernel.prune()
+    pair.there["df"].iat[7, 1] = "other"
+    assert pair.kernel.changed(["v", "df"]) == ["v", "df"]
+
+
+def test_what_writes_while_it_is_rebuilt_is_seen(pair: Any) -> None:
+    """Bytes that arrived say nothing of what a ``__setstate__`` then did to what was made of them."""
+    code = "class C:\n def __init__(self, a): self.a = a\n def __setstate__(self, s): self.a = s['a']; self.a[3] = 'mine'"
+    pair.local(code)
+    pair.here["v"] = pair.here["C"](column())
+    pair.send("C", "v")
+    assert pair.there["v"].a[3] == "mine"
+    before = pair.kernel._baseline["v"]
+    assert before == probe(pair.there["v"], "v", pair.there).fingerprint and pair.kernel.changed(["v"]) == []
+
+
+def test_what_is_not_flat_is_not_learned() -> None:
+    array, flats = column(), Flats()
+    array[5] = [1]
+    flats.learn([(array, array.tolist(), b"x" * 9999), (array, [], b""), (column(), column().tolist()[1:], b"x" * 9999)])
+    assert len(flats) == 0
+
+
 def test_an_abridged_probe_is_never_sent(pair: Any) -> None:
     """The array is known, and something beside it has changed."""
     pair.here["v"] = [column(), 1]

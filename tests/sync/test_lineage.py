@@ -199,3 +199,44 @@ def resend(pair: Any) -> None:
         pair.carry(export, pair.kernel, pair.client)
     except SnapshotRefused:
         pair.kernel.abandon(export)
+
+
+def test_a_table_that_is_cut_short() -> None:
+    from jupyter_gpu.sync.segments import Segment, read, written
+
+    table = written([Segment(1, 2, 3, 4)])
+    assert read(table + b"more") == ([Segment(1, 2, 3, 4)], len(table))
+    for damaged in (table[:-1], table[:4], b"\x05\0\0\0abcde"):
+        with pytest.raises(ValueError, match="damaged"):
+            read(damaged)
+
+
+@pytest.mark.parametrize("way", ["to the kernel", "to the client"])
+@pytest.mark.parametrize(
+    ("value", "change", "most"),
+    [
+        pytest.param("list(range(10**6))", "v.insert(0, 5)", 0.02, id="numbers"),
+        pytest.param("list(range(10**6))", "v.insert(0, 5); v.pop()", 0.02, id="as long as before"),
+        pytest.param("list(range(10**6))", "v.insert(1000, 5); del v[500_000:500_007]; v.append(1)", 0.02, id="several places"),
+        pytest.param("__import__('random').Random(0).choices(range(100), k=10**6)", "v.insert(0, 5)", 0.25, id="small numbers"),
+        pytest.param("[i / 7 for i in range(500_000)]", "v[:] = [0.5] + v", 0.02, id="floats"),
+        pytest.param("[f'row {i}' for i in range(300_000)]", "v.insert(3, 'x')", 0.02, id="text"),
+        pytest.param(
+            "{i: str(i) for i in range(300_000)}", "old = dict(v); v.clear(); v[-1] = 'first'; v.update(old); del old", 0.02, id="dict"
+        ),
+    ],
+)
+def test_what_is_put_into_a_long_container_is_what_travels(pair: Any, way: str, value: str, change: str, most: float) -> None:
+    """Pickle marks every thousand elements, so that all of its marks are elsewhere among them afterwards. Of numbers below 256, of which a
+    thousand are 2 KB, not every piece lies between two of them."""
+    pair.local(f"v = {value}")
+    pair.send("v")
+    first, there = pair.travelled, pair.there["v"]
+    if way == "to the kernel":
+        pair.local(change)
+        pair.send("v")
+    else:
+        pair.run(change)
+    assert pair.travelled < most * first + 4096
+    assert pair.there["v"] == pair.here["v"] and pair.there["v"] is there
+    assert list(pair.there["v"]) == list(pair.here["v"])

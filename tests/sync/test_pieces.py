@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jupyter_gpu.sync.pieces import (
-    LARGEST,
+    COARSE,
+    FINE,
     PIECE,
-    SMALLEST,
     STEPS,
     WIDTH,
     Known,
@@ -77,7 +79,9 @@ def test_pieces_follow_one_another_and_keep_to_their_sizes(data: bytes, step: in
     found = cut(data, step)
     assert sum(length for _, length in found) == len(data)
     assert [offset for offset, _ in found[1:]] == [sum(each) for each in found[:-1]]
-    assert all(SMALLEST <= length <= LARGEST for _, length in found[:-1]) and all(0 < length <= LARGEST for _, length in found)
+    assert all(COARSE.smallest <= length <= COARSE.largest for _, length in found[:-1]) and all(
+        0 < length <= COARSE.largest for _, length in found
+    )
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -93,10 +97,19 @@ def test_pieces_are_found_again_when_they_have_moved(step: int) -> None:
 
 def test_few_different_values_are_cut_too() -> None:
     data = rng.integers(0, 100, 1 << 20).tobytes()
-    assert len(cut(data, 8)) > len(data) // LARGEST * 2
-    assert {length for _, length in cut(bytes(1 << 20), 8)} == {LARGEST} or len(cut(bytes(1 << 20), 8)) >= 4
+    assert len(cut(data, 8)) > len(data) // COARSE.largest * 2
+    assert {length for _, length in cut(bytes(1 << 20), 8)} == {COARSE.largest} or len(cut(bytes(1 << 20), 8)) >= 4
 
 
 @pytest.mark.parametrize(("old", "new", "step"), [(64, 128, 8), (64, 76, 4), (64, 65, 1), (64, 64, 4), (66, 66, 2), (63, 63, 1)])
 def test_content_moves_by_whole_elements(old: int, new: int, step: int) -> None:
     assert step_of(old, new) == step
+
+
+@pytest.mark.parametrize("sizes", [COARSE, FINE])
+def test_how_long_pieces_are(sizes: Any) -> None:
+    data = rng.bytes(64 * sizes.largest)
+    found = cut(data, 1, sizes)
+    assert sum(length for _, length in found) == len(data)
+    assert all(sizes.smallest <= length <= sizes.largest for _, length in found[:-1])
+    assert 0.7 < len(data) / len(found) / (sizes.smallest + sizes.between) < 1.3

@@ -43,7 +43,7 @@ def answering(kernel: KernelEnd, asked: list[str]) -> Callable[[AnyMessage], Non
 def test_hello_and_assign(new_kernel: NewKernel) -> None:
     kernel = new_kernel()
     hello = kernel.hello()
-    assert isinstance(hello, KernelHello) and hello.pid == kernel.pid and hello.versions.ipykernel
+    assert isinstance(hello, KernelHello) and hello.pid == kernel.pid and hello.versions.ipykernel and not hello.shared
     kernel.assign(env={"A_VARIABLE": "x"}, cwd="/")
     assert kernel.ok("import os\nprint(os.getcwd(), os.environ['A_VARIABLE'])").text() == "/ x\n"
 

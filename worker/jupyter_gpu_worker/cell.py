@@ -85,8 +85,7 @@ class CellRunner:
         elif isinstance(message, Fetch):
             self.give(message)
         elif isinstance(message, Offer):
-            lacking = self.replica.lacking(message) if message.base else self.store.missing(message.digests)
-            self.kernel.tell(Want(id=message.id, positions=lacking))
+            self.kernel.tell(Want(id=message.id, positions=self._lacking(message)))
         else:
             self.note(message, buffers)
 
@@ -95,6 +94,8 @@ class CellRunner:
         try:
             if isinstance(message, Chunk):
                 self.store.put(message.digest, buffers[0])
+                if self.kernel.shared is not None:
+                    self.kernel.shared.arrived(buffers[0])
             elif isinstance(message, Fetched) and message.snapshot is not None:
                 # The cell was interrupted while it waited for this; the client counts it as sent.
                 self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store, self.replica.live))
@@ -137,6 +138,12 @@ class CellRunner:
         wanted = self.asked
         self.kernel.tell(Offer(id=wanted, digests=question.pieces, base=question.base, step=question.step))
         return set(self.kernel.wait_for(lambda m, b: m.positions if isinstance(m, Want) and m.id == wanted else None))
+
+    def _lacking(self, offer: Offer) -> list[int]:
+        if offer.base:
+            return self.replica.lacking(offer)
+        shared = self.kernel.shared
+        return list(range(len(offer.digests))) if shared is None else shared.lacking(offer, self.store)
 
     def _send_less(self, cell: RunCell, export: Export, answer: Applied) -> None:
         outgoing = Outgoing(self, cell, self.replica.mark())
@@ -181,13 +188,25 @@ class CellRunner:
             self.kept.release(message.terms.released)
             warnings = self._modules(message, buffers)
             if message.snapshot is not None:
-                self.replica.apply(message.snapshot, *unpack(message.snapshot, buffers, self.store, self.replica.live))
+                arrived = unpack(message.snapshot, buffers, self.store, self.replica.live)
+                self.replica.apply(message.snapshot, *arrived, settle=bool(message.code))
         except JupyterGpuError as error:
             self.kernel.tell(
                 CellDone(run_id=message.run_id, status="refused", execution_count=message.execution_count, refused=error.to_record())
             )
             return
         applied = time.perf_counter()
+        if not message.code:  # a delivery: nothing runs, and so nothing changes
+            done = CellDone(
+                run_id=message.run_id,
+                status="ok",
+                execution_count=message.execution_count,
+                apply_seconds=applied - began,
+                warnings=warnings,
+            )
+            self.kernel.tell(done)
+            self.replica.settle()
+            return
         self.stubs = frozenset(message.stubs)
         self.builtins.update(vars(builtins))
         self.builtins["input"] = self.kernel.raw_input  # ipykernel puts it into builtins later than this
@@ -356,7 +375,7 @@ class CellRunner:
         self.namespace.update(values)
         try:
             with self.kept.aside():
-                export = self.replica.export(values, only_changed=False)
+                export = self.replica.export_copies(list(values))
         finally:
             for each in values.keys() - shadowed.keys():
                 del self.namespace[each]

@@ -31,7 +31,7 @@ from jupyter_gpu.transport.ring import make as make_ring
 from jupyter_gpu.wire.codec import encode
 from jupyter_gpu.wire.messages import AnyMessage, Assign, Chunk, InputOver, Jupyter, KernelHello, Message
 
-from . import versions
+from . import shared, versions
 from .chunks import Receiving, Sending
 from .outlet import NoChannelThread, Outlet, ZmqFrame
 from .pipe import ASSIGN, PAYLOAD, Pipe
@@ -73,6 +73,7 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
         self.folder = folder
         self.stash: deque[Received] = deque()
         self.ring: Ring | None = None
+        self.shared = shared.from_environment(os.environ, self.log)
         self.sending = Sending(self)
         self.receiving = Receiving(self)
         for outlet in (self.iopub_socket, self.shell_stream, self.stdin_socket):
@@ -112,7 +113,7 @@ class WorkerKernel(IPythonKernel):  # type: ignore[misc]
 
     def hello(self) -> None:
         self.ring, offer = make_ring() or (None, None)
-        self.tell(KernelHello(pid=os.getpid(), versions=versions.here(), cwd=os.getcwd(), ring=offer))
+        self.tell(KernelHello(pid=os.getpid(), versions=versions.here(), cwd=os.getcwd(), ring=offer, shared=self.shared is not None))
 
     # ------------------------------------------------------------ interrupts
 

@@ -22,7 +22,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ..flat import is_flat, is_long_and_flat
-from .arrays import _load_flat, _view, begin_load, is_made_view, note_view, views_among
+from .arrays import _load_flat, _view, begin_load, is_made_view, loaded_flats, note_flat, note_view, views_among
 from .base import Codec, Route
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ __all__ = [
     "is_flat",
     "is_long_and_flat",
     "is_made_view",
+    "loaded_flats",
+    "note_flat",
     "note_view",
     "route_of",
     "trusted_names",

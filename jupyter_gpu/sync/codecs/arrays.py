@@ -35,22 +35,42 @@ trusted = frozenset(
 
 def route_of(kind: type, pickler: Pickler) -> Route | None:
     if kind is not sys.modules["numpy"].ndarray:
-        return None
-    pickler.met_arrays = True
+        return _reduce_fields if kind.__name__ == "VoidDType" else None
     return _reduce_array
+
+
+#: A piece of an array of objects, the objects in it, and the bytes that they were made of.
+LoadedFlat = tuple[Any, list[Any], Any]
 
 
 class _Made(threading.local):
     def __init__(self) -> None:
         self.views: dict[int, Any] = {}
+        self.flats: list[LoadedFlat] = []
 
 
 _made = _Made()
 
 
 def begin_load() -> None:
-    """Forget the views that the last load on this thread made."""
+    """Forget what the last load on this thread made."""
     _made.views = {}
+    _made.flats = []
+
+
+def loaded_flats() -> list[LoadedFlat]:
+    """What the last load made of arrays of objects: told once."""
+    found, _made.flats = _made.flats, []
+    return found
+
+
+def note_flat(array: Any, pieces: list[tuple[list[Any], Any]]) -> None:
+    """Remember that the load under way made an array of objects of these values, piece by piece, each made of these bytes."""
+    flat = array.T.ravel() if array.flags.fnc else array.ravel()
+    start = 0
+    for values, data in pieces:
+        _made.flats.append((flat[start : start + len(values)], values, data))
+        start += len(values)
 
 
 def is_made_view(array: Any) -> bool:
@@ -89,11 +109,19 @@ def _is_contiguous(array: Any) -> bool:
 
 
 def _reduce_array(pickler: Pickler, array: Any) -> Any:
+    pickler.met_arrays = True
     whole = pickler.views.get(id(array))
     if whole is None:
         return _reduce_flat(pickler, array) if array.dtype.hasobject and array.ndim and array.size > LONG else NotImplemented
     offset = array.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
     return _view, (whole, offset, array.shape, array.strides, array.dtype)
+
+
+def _reduce_fields(pickler: Pickler, dtype: Any) -> Any:
+    """The table of the fields of a structured dtype is nobody's variable: with one that is the same object in every pickle, a value
+    would seem to share something with all that went before."""
+    make, arguments, state = dtype.__reduce__()
+    return make, arguments, tuple(dict(part) if type(part) is dict else part for part in state)
 
 
 def _reduce_flat(pickler: Pickler, array: Any) -> Any:
@@ -120,10 +148,13 @@ def _load_flat(pieces: list[Any], shape: tuple[int, ...], fortran: bool) -> Any:
 
     flat = np.empty(math.prod(shape), dtype=object)
     start = 0
-    for values in map(pickle.loads, pieces):
+    made = [(pickle.loads(data), data) for data in pieces]
+    for values, _ in made:
         flat[start : start + len(values)] = values
         start += len(values)
-    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+    array = flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+    note_flat(array, made)
+    return array
 
 
 def _view(whole: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Any:

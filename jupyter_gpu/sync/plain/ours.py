@@ -30,11 +30,15 @@ def _load_flat(data: Any, shape: Any, fortran: Any) -> Any:
     if type(data) is not list:
         return arrays.flat_objects(loads(arrays.as_buffer(data)), shape, fortran)
     values: list[Any] = []
+    made: list[tuple[list[Any], Any]] = []
     for piece in data:  # in the order of their memory
-        found = loads(arrays.as_buffer(piece))
+        found = loads(buffer := arrays.as_buffer(piece))
         need(type(found) is list, "its values are no list")
         values += found
-    return arrays.flat_objects(values, shape, False, "F" if fortran else "C")
+        made.append((found, buffer))
+    array = arrays.flat_objects(values, shape, False, "F" if fortran else "C")
+    codecs.note_flat(array, made)
+    return array
 
 
 def _make_view(content: Any, format: Any, shape: Any, readonly: Any) -> memoryview:

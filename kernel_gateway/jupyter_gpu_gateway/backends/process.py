@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from jupyter_gpu.wire.errors import WorkerStartFailed
 
+from ..environment import without_private
 from .base import Backend, Checkpoint, WorkerSpec
 
 _log = logging.getLogger(__name__)
@@ -38,8 +39,7 @@ _GRACE = 5.0
 
 def spawn_zygote(interpreter: str, log: IO[bytes] | int) -> subprocess.Popen[bytes]:
     """Start a zygote; what it prints goes to ``log``."""
-    env = {k: v for k, v in os.environ.items() if k != "JUPYTER_GPU_TOKEN"}  # it is the gateway's, and no business of cells
-    command = [interpreter, "-m", "jupyter_gpu_worker.zygote"]
+    command, env = [interpreter, "-m", "jupyter_gpu_worker.zygote"], without_private()
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True, env=env)
 
 

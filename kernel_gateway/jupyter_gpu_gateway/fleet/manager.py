@@ -7,7 +7,8 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -49,6 +50,7 @@ class Manager:
         standby: int,
         alone: float,
         lease: float,
+        worker_env: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.fleet = Fleet(gpus, standby=standby, alone=alone, new_id=lambda: "w-" + secrets.token_hex(6))
         self.pairs: dict[str, Pair] = {}
@@ -59,6 +61,7 @@ class Manager:
         self._keys = keys
         self._url = url
         self._lease = lease
+        self._worker_env = dict(worker_env)
         self._workers: dict[str, Pair] = {}  #: worker -> the pair that its connection is in
         self._checkpoints: dict[str, Checkpoint] = {}
         self._came_back: dict[str, str] = {}  #: worker of an earlier life -> its session
@@ -205,7 +208,7 @@ class Manager:
         try:
             secret = self._keys.new_worker(worker_id)
             self._store.save_worker(worker_id, self._keys.workers[worker_id], instruction.interpreter, None)
-            spec = WorkerSpec(worker_id, secret, self._url, instruction.interpreter, self._lease)
+            spec = WorkerSpec(worker_id, secret, self._url, instruction.interpreter, self._lease, self._worker_env)
             async for checkpoint in self._backend.start(spec):
                 self._checkpoints[worker_id] = checkpoint
                 self._store.save_worker(worker_id, self._keys.workers[worker_id], instruction.interpreter, checkpoint)
