@@ -20,6 +20,7 @@ from traitlets import Unicode
 
 from ..config import load
 from ..wire.errors import JupyterGpuError
+from . import spare
 from .gateway import FOUND
 from .options import NAMED
 
@@ -74,17 +75,28 @@ class GpuProvisioner(LocalProvisioner):  # type: ignore[misc]
                 if self._launched and not self._meant:
                     cmd = [*cmd, "--attach"]
                 self._meant, self._launched = False, True
-                pass_fds = (*kwargs.pop("pass_fds", ()), writing)
-                info = await super().launch_kernel([*cmd, "--ready", str(writing)], pass_fds=pass_fds, **kwargs)
+                info = await self._launch(cmd, writing, kwargs)
             finally:
                 os.close(writing)
             await self._until_ready(reading)
+            spare.prepare()
             return info
         except BaseException:
             await self._end_at_once(signal.SIGTERM)
             raise
         finally:
             os.close(reading)
+
+    async def _launch(self, cmd: list[str], ready: int, kwargs: dict[str, Any]) -> Any:
+        """As a local kernel's process, by way of one that waits where there is one."""
+        options = self._scrub_kwargs(kwargs)
+        kwargs["env"]["JPY_PARENT_PID"] = str(os.getpid())
+        process = spare.take(cmd, ready, **options)
+        if process is None:
+            return await super().launch_kernel([*cmd, "--ready", str(ready)], pass_fds=(ready,), **kwargs)
+        self.process, self.pid, self.pgid = process, process.pid, process.pid
+        self.cwd = kwargs.get("cwd", Path.cwd())
+        return self.connection_info
 
     async def _until_ready(self, reading: int) -> None:
         """Raises ``RuntimeError`` with the reason if the shim gives up."""
@@ -108,7 +120,7 @@ class GpuProvisioner(LocalProvisioner):  # type: ignore[misc]
                     return
                 if told["state"] == "failed":
                     raise RuntimeError(told["text"])
-                self.log.info("kernel %s: %s", self.kernel_id, told["state"])
+                self.log.info("kernel %s waits: its session is %s", self.kernel_id, told["session"])
         raise RuntimeError("The process of the remote kernel ended while it started; its words are in the log of whoever started it.")
 
     async def _end_at_once(self, number: int) -> None:

@@ -20,6 +20,7 @@ from ..wire.messages import (
     Interrupt,
     Jupyter,
     KernelExited,
+    KernelHello,
     KernelTerms,
     ListSessions,
     Message,
@@ -115,6 +116,7 @@ class Remote:
         self._rpc: Rpc | None = None
         self._news: asyncio.Queue[tuple[SessionInfo | None, ErrorRecord | None]] = asyncio.Queue()
         self._over = False
+        self.up = asyncio.Event()  #: a kernel that was started for this session answers, or has ended
         self._closing = False
         self._running: asyncio.Task[None] | None = None
         self.info: SessionInfo
@@ -202,6 +204,7 @@ class Remote:
             self._gone(SessionLost(session=self.info.session_id, reason=repr(error)))
 
     def _gone(self, error: JupyterGpuError | int) -> None:
+        self.up.set()
         if not self._over and not self._closing:
             self._over = True
             self._on_over(error)
@@ -210,6 +213,8 @@ class Remote:
         message, frames = decode(payload)
         if isinstance(message, Jupyter):
             return self._on_message(message.channel, frames, message.seen)
+        if isinstance(message, KernelHello) and message.whole:
+            self.up.set()
         if isinstance(message, KernelExited):
             from ..wire.errors import WorkerDied
 

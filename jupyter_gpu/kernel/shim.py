@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..wire.codec import BytesLike
-from ..wire.errors import FrameGarbled, JupyterGpuError
+from ..wire.errors import FrameGarbled, JupyterGpuError, KernelLost, WorkerStartFailed
 from ..wire.messages import KernelTerms, SessionInfo
 from ..wire.signed import Signer, join, split
 from .channels import Channels
@@ -53,6 +54,8 @@ class Shim:
         self._notices: list[str] = []  # to be said under the next cell
         self._leaving = False
         self._asked_to_end = False
+        self._ready = False  # the kernel has begun to answer
+        self._failure: JupyterGpuError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._channels = Channels(connection, self._requested, self._subscribed)
         self._channels.pause("shell")
@@ -137,9 +140,13 @@ class Shim:
         if attached and not remote.created:
             self._notices.append("Connected again to the kernel that was there, with its variables.")
         self._open = True
-        tell(self._options.ready, state="ready")
         self._channels.resume("shell")
         self._channels.resume("stdin")
+        if not attached:
+            await remote.up.wait()
+        if self._failure is None:
+            self._ready = True
+            tell(self._options.ready, state="ready")
 
     def _failed(self, error: BaseException) -> int:
         sentence = str(error) if isinstance(error, JupyterGpuError) else repr(error)
@@ -148,7 +155,7 @@ class Shim:
         return 1
 
     def _news(self, info: SessionInfo) -> None:
-        tell(self._options.ready, state=info.state.value, position=info.queue_position, label=info.label)
+        tell(self._options.ready, state="waiting", session=info.state.value, position=info.queue_position, label=info.label)
 
     # ------------------------------------------------------------ from front ends
 
@@ -212,18 +219,31 @@ class Shim:
         code = 0
         if not isinstance(error, int) and not self._asked_to_end:
             code = 1
+            reason = getattr(error, "detail", "") or getattr(error, "reason", "") or error.sentence
+            error = KernelLost(reason=reason) if self._ready else WorkerStartFailed(phase="kernel", reason=reason)
+            self._failure = error
             self._publisher.flush()
             for frames in self._voice.failure(error):
                 self._channels.send("iopub", frames)
             print(str(error), file=sys.stderr)
             self._record.lost = error.sentence
-            if self._kept is not None:
+            if not self._ready:
+                tell(self._options.ready, state="failed", text=str(error))
+            if self._kept is not None and self._ready:
                 self._kept.write(self._record)
+            elif self._kept is not None:
+                self._kept.remove()
         elif self._kept is not None:
             self._kept.remove()
         self._channels.close("hb")  # front ends are to notice
-        if not self._ended.done():
-            self._ended.set_result(code)
+        self._spawn(self._let_go(code))
+
+    async def _let_go(self, code: int) -> None:
+        """What is left of the session may hold hardware that the next kernel wants."""
+        if self._remote is not None:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._remote.stop(kill=True), 2)
+        self._leave(code)
 
     # ------------------------------------------------------------ interrupt, shutdown, restart
 
@@ -320,8 +340,25 @@ def tell(descriptor: int, **what: object) -> None:
             os.write(descriptor, json.dumps(what).encode() + b"\n")
 
 
+def _stand_by(descriptor: int) -> Options | None:
+    """Be ready for a kernel that somebody may want."""
+    from . import spare
+
+    for module in ("jupyter_core.paths", "jupyter_gpu.cells.options", "argparse", "encodings.idna", "concurrent.futures.thread"):
+        importlib.import_module(module)
+    parse(["-f", "x"])
+    told = spare.wait_for_orders(descriptor)
+    return None if told is None else parse([*told[0], "--ready", str(told[1])])
+
+
 def main() -> int:
-    options = parse(sys.argv[1:])
+    if sys.argv[1:2] == ["--standby"]:
+        found = _stand_by(int(sys.argv[2]))
+        if found is None:
+            return 0
+        options = found
+    else:
+        options = parse(sys.argv[1:])
 
     async def run(connection: ConnectionFile) -> int:
         try:

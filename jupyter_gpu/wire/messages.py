@@ -214,6 +214,7 @@ class KernelHello(Message):
     cwd: str
     ring: RingOffer | None = None
     shared: bool = False  #: sessions of that machine share large chunks: an ``Offer`` by BLAKE3 may save sending them
+    whole: bool = False  #: from the agent: a whole kernel can be talked to
 
 
 class RunCell(Message):

@@ -12,6 +12,7 @@ import pytest
 from notebook_driver import end_gateways
 from whole_driver import Whole
 
+from jupyter_gpu.kernel import spare
 from jupyter_gpu.kernel.specs import Spec, write
 
 
@@ -33,6 +34,7 @@ def home() -> Iterator[Path]:
         write(Spec("H100", True), folder / "data" / "kernels", provisioner=True)
         write(Spec("CPU"), folder / "data" / "kernels", provisioner=True)
         yield folder
+        spare.end()
         end_gateways(runtime)
         left = [path.name for path in (runtime / "jupyter_gpu" / "kernels").glob("*")]
         assert not left, f"files of kernels are left: {left}"

@@ -61,7 +61,7 @@ def test_the_kernel_is_killed(start: Any) -> None:
             seen.append(message)
     assert [m["content"]["text"] for m in seen if m["msg_type"] == "stream"] == ["last words\n"]
     error = seen[-1]["content"]
-    assert error["ename"] == "WorkerDied" and "SIGKILL" in error["evalue"]
+    assert error["ename"] == "KernelLost" and "SIGKILL" in error["evalue"]
     assert seen[-1]["header"]["session"] == seen[0]["header"]["session"], "18: in the kernel's own name"
     assert kernel.manager.provisioner.process.wait(10) == 1
     kernel.manager.restart_kernel(now=True)
@@ -80,7 +80,7 @@ def test_the_agent_is_killed(start: Any) -> None:
     os.kill(psutil.Process(remote).ppid(), signal.SIGKILL)
     while (message := kernel.client.get_iopub_msg(timeout=DEADLINE))["msg_type"] != "error":
         pass
-    assert message["parent_header"]["msg_id"] == running and message["content"]["ename"] in {"WorkerDied", "SessionLost"}
+    assert message["parent_header"]["msg_id"] == running and message["content"]["ename"] == "KernelLost"
     ends(remote)
     assert kernel.manager.provisioner.process.wait(10) == 1
 

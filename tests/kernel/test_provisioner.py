@@ -205,3 +205,18 @@ def test_waiting_for_hardware_is_part_of_the_launch(start: Any) -> None:
 def test_heartbeats_are_answered_here(whole: Whole) -> None:
     """20: also while the other end cannot be reached; see test_faults.py for when they end."""
     assert whole.client.hb_channel.is_beating()
+
+
+def test_a_kernel_that_cannot_start_fails_the_launch(home: Path) -> None:
+    """What happened there is said here, and nothing is left."""
+    folder = home / "data" / "kernels" / "bad"
+    folder.mkdir(parents=True, exist_ok=True)
+    metadata = {"kernel_provisioner": {"provisioner_name": "jupyter-gpu", "config": {"gpu": "CPU"}}}
+    spec = {"argv": ["/no/such/kernel", "{connection_file}"], "display_name": "bad", "language": "python", "metadata": metadata}
+    (folder / "kernel.json").write_text(json.dumps(spec))
+    before = sessions()
+    manager = KernelManager(kernel_name="bad")
+    with pytest.raises(RuntimeError, match="did not start .kernel.* exit code 1"):
+        manager.start_kernel()
+    wait_for(lambda: sessions() == before, lambda: f"the session to end: {sessions()}")
+    manager.cleanup_resources()

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from jupyter_gpu.transport.sockets import Sockets, zmq
 from jupyter_gpu.wire.codec import BytesLike, encode
 from jupyter_gpu.wire.errors import FrameGarbled
-from jupyter_gpu.wire.messages import Activity, Jupyter, KernelTerms
+from jupyter_gpu.wire.messages import Activity, Jupyter, KernelHello, KernelTerms
 from jupyter_gpu.wire.signed import Signer, body, join, split
 
+from . import versions
 from .aborts import Aborts
 from .whole import connection
 
@@ -100,6 +101,7 @@ class Channels:
         if channel == "iopub":
             if self._early is not None:  # subscribed: from here on nothing that it publishes is missed
                 early, self._early = self._early, None
+                self._agent.tell_client(encode(KernelHello(pid=self._agent.kernel_pid, versions=versions.here(), cwd="", whole=True)))
                 for name, waiting in early:
                     self._sockets.send(name, waiting)
             if frames[0].endswith(b".status"):

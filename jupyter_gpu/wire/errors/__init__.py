@@ -26,6 +26,7 @@
     │   ├── WorkerStartFailed       worker.start
     │   ├── WorkerDied              worker.died
     │   ├── SessionLost             worker.lost
+    │   ├── KernelLost              worker.kernel-lost
     │   ├── SessionNotFound         worker.no-session
     │   ├── CellTimeout             worker.timeout
     │   └── DiskFull                worker.disk
@@ -55,7 +56,7 @@ from .rest import HandleError, InternalError
 from .travel import ModuleMissing, PythonMismatch, SnapshotRefused, TravelError, UntrustedValue, ValueCannotTravel
 from .usage import BadHardware, BadOptionValue, ConnectionFileBad, NoSuchHardware, NoSuchName, UnknownOption, UsageError
 from .wire import FrameGarbled, FrameTooLarge, LinkBroken, SpoolFull, WireError
-from .worker import CellTimeout, DiskFull, SessionLost, SessionNotFound, WorkerDied, WorkerError, WorkerStartFailed
+from .worker import CellTimeout, DiskFull, KernelLost, SessionLost, SessionNotFound, WorkerDied, WorkerError, WorkerStartFailed
 
 __all__ = [
     "BY_CODE",
@@ -73,6 +74,7 @@ __all__ = [
     "HandleError",
     "InternalError",
     "JupyterGpuError",
+    "KernelLost",
     "LinkBroken",
     "ModuleMissing",
     "NoSuchHardware",

@@ -63,6 +63,22 @@ class SessionLost(WorkerError):
 
 
 @dataclass(kw_only=True, eq=False)
+class KernelLost(WorkerError):
+    """A whole kernel is gone, and all that was in it."""
+
+    code = "worker.kernel-lost"
+    reason: str = ""
+
+    @property
+    def sentence(self) -> str:
+        return f"The remote kernel is gone{because(self.reason)}"
+
+    @property
+    def hint(self) -> str:
+        return "Its variables went with it; a kernel that is started in its place begins with an empty namespace."
+
+
+@dataclass(kw_only=True, eq=False)
 class SessionNotFound(WorkerError):
     code = "worker.no-session"
     session: str
