@@ -45,6 +45,7 @@ class Mover:
         self._shim = shim
         self._move: Move | None = None
         self._transit: Transit | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def moves(self) -> bool:
@@ -67,7 +68,7 @@ class Mover:
                 bad = CannotMove(reason=f"the request cannot be read: {error}", instead='Say {"to": "H100"}.')
                 self._shim.answer(frames, moving.REPLY, failed(bad))
             else:
-                self._begin(Move(self._shim, self.transit, request=frames))
+                self._begin(Move(self, self._shim, request=frames))
                 self._shim.ask_kernel(moving.LEAVE, msgspec.to_builtins(wish))
         return True
 
@@ -78,24 +79,28 @@ class Mover:
                 message = split(frames)
                 wish = msgspec.json.decode(bytes(message.body[3]), type=moving.Leaving)
                 if self._move is None:
-                    self._begin(Move(self._shim, self.transit))
+                    self._begin(Move(self, self._shim))
                 assert self._move is not None
                 self._move.leaving(wish, message)
             return True
-        if self._move is None:
-            return channel == "stdin" and frames[0] == moving.IDENTITY
-        return self._move.heard(remote, channel, frames)
+        if self._move is not None and self._move.heard(remote, channel, frames):
+            return True
+        return remote is not self._shim.remote or (channel == "stdin" and frames[0] == moving.IDENTITY)
 
     def lost(self, remote: Remote, error: JupyterGpuError | int) -> bool:
         """A kernel is gone; whether it is not the one that front ends have."""
-        return self._move is not None and self._move.lost(remote, error)
+        if self._move is not None:
+            self._move.lost(remote, error)
+        return remote is not self._shim.remote
 
     def _begin(self, move: Move) -> None:
         self._move = move
-        move.task = asyncio.ensure_future(move.run())
-        move.task.add_done_callback(self._done)
+        task = asyncio.ensure_future(move.run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def ended(self) -> None:
+        """The notebook is where it was, or has moved: the next one may begin."""
         self._move = None
         self._shim.release()
 
@@ -107,10 +112,10 @@ class Mover:
 
     async def close(self) -> None:
         """The shim ends: a move that is under way is over, and nothing of it is left."""
-        if self._move is not None and self._move.task is not None:
-            task = self._move.task
+        for task in self._tasks:
             task.cancel()
-            await asyncio.wait([task])
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         if self._transit is not None:
             self._transit.remove()
 
@@ -118,10 +123,9 @@ class Mover:
 class Move:
     """One move. ``request``: the front end's message that asked for it; without one, a cell did."""
 
-    def __init__(self, shim: Shim, transit: Any, request: list[BytesLike] | None = None) -> None:
-        self.task: asyncio.Task[None] | None = None
+    def __init__(self, mover: Mover, shim: Shim, request: list[BytesLike] | None = None) -> None:
+        self._mover = mover
         self._shim = shim
-        self._transit = transit
         self._request = request
         self._old = shim.remote
         self._new: Remote | None = None
@@ -157,7 +161,7 @@ class Move:
                     if message.parent.msg_type == moving.ARRIVE and b'"idle"' in bytes(message.body[3]):
                         self._settled.set()
             return True
-        return self._committed and remote is self._old
+        return False
 
     def _said(self, remote: Remote, frames: Sequence[BytesLike]) -> None:
         message = split(frames)
@@ -189,15 +193,9 @@ class Move:
         with contextlib.suppress(JupyterGpuError):
             other.send("stdin", frames, 0)
 
-    def lost(self, remote: Remote, error: JupyterGpuError | int) -> bool:
-        what = error if isinstance(error, JupyterGpuError) else KernelLost(reason=f"it ended by itself with exit code {error}")
-        if remote is self._new and not self._committed:
-            self._fail(what)
-            return True
-        if remote is self._old and not self._committed:
-            self._fail(what)
-            return False
-        return remote is self._old
+    def lost(self, remote: Remote, error: JupyterGpuError | int) -> None:
+        if remote in (self._new, self._old):
+            self._fail(error if isinstance(error, JupyterGpuError) else KernelLost(reason=f"it ended by itself with exit code {error}"))
 
     def _fail(self, error: BaseException) -> None:
         if not self._over.done():
@@ -213,18 +211,18 @@ class Move:
         try:
             wish, message = await self._either(self._left)
             self._progress = Progress(shim, None if self._request else message.body[1], wish.to)
-            self._progress.goes_on("looking at what it has")
-            transit = self._transit()
+            self._progress.phase("looking at what it has")
+            transit = self._mover.transit()
             told = ("", "") if transit is None else (str(transit.path), transit.nonce)
             go = moving.Go(folder=told[0], nonce=told[1], session=message.header.session)
             self._say(self._old, go)
             offered = await self._either(self._offered)
-            self._progress.goes_on(f"starting, for {human_bytes(offered.size)}")
+            self._progress.phase(f"starting, for {human_bytes(offered.size)}")
             await self._open(wish.to)
             assert self._new is not None
             self._say(self._new, go)
             manifest, frames = await self._either(self._manifest)
-            self._progress.goes_on(f"handing over {human_bytes(offered.size)}")
+            self._progress.phase(f"handing over {human_bytes(offered.size)}")
             self._new.send("stdin", frames, 0)
             arrived = await self._either(self._arrived)
             await self._either(asyncio.ensure_future(self._settled.wait()))
@@ -266,7 +264,7 @@ class Move:
     def _news(self, info: SessionInfo) -> None:
         if self._progress is not None:
             place = f", {info.queue_position} in the queue" if info.queue_position else ""
-            self._progress.goes_on(f"{info.label}: {info.state.value}{place}")
+            self._progress.phase(f"{info.label}: {info.state.value}{place}")
 
     def _say(self, remote: Remote, step: moving.Step) -> None:
         content = json.loads(msgspec.json.encode(step))
@@ -275,13 +273,14 @@ class Move:
 
     async def _undo(self, error: JupyterGpuError) -> None:
         """The notebook stays where it is; the old kernel says why, under its cell."""
+        if self._new is not None:
+            await self._end(self._new, kill=True)
         if self._progress is not None:
-            self._progress.end(f"not moved: {error.sentence}")
+            self._progress.end(f"not moved: {error.reason}" if isinstance(error, MoveFailed) else "not moved")
+        self._mover.ended()
         self._say(self._old, moving.Failed(error=error.to_record()))
         if self._request is not None:
             self._shim.answer(self._request, moving.REPLY, failed(error))
-        if self._new is not None:
-            await self._end(self._new, kill=True)
 
     @staticmethod
     async def _end(remote: Remote, *, kill: bool) -> None:
@@ -297,7 +296,7 @@ class Move:
         assert self._new is not None and self._progress is not None
         self._committed = True
         names = {name for name, _ in manifest.chunks}
-        transit = self._transit()
+        transit = self._mover.transit()
         if transit is not None:
             transit.keep_only(names)
         sent = manifest.written + self._sent + sum(size for place, (_, size) in enumerate(manifest.chunks) if place in manifest.inline)
@@ -310,6 +309,7 @@ class Move:
             content = {"status": "ok", "label": self._new.info.label, "seconds": seconds, "bytes": offered.size, "sent": sent}
             more = {"variables": offered.count, "behind": offered.behind, "summary": summary}
             self._shim.answer(self._request, moving.REPLY, content | more)
+        self._mover.ended()
 
     async def _give_up(self) -> None:
         """In its own time at first: it may have files to write."""

@@ -26,11 +26,14 @@ class Progress:
         self._began = self._last = time.monotonic()
         self._shown = False
 
+    def phase(self, text: str) -> None:
+        """Something else begins."""
+        self._last = time.monotonic()
+        self._show(f"moving to {self._to}: {text} · {self._last - self._began:.1f} s")
+
     def goes_on(self, text: str) -> None:
-        now = time.monotonic()
-        if not self._shown or now - self._last > _PACE:
-            self._last = now
-            self._show(f"moving to {self._to}: {text} · {now - self._began:.1f} s")
+        if time.monotonic() - self._last > _PACE:
+            self.phase(text)
 
     def end(self, text: str) -> None:
         self._show(text)

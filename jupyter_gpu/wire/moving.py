@@ -106,11 +106,12 @@ class Failed(Step):
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     """``snapshot``: of variables, without places in a message. Those of its buffers (the stream first) that have no more than ``apart``
     bytes lie one behind the other in the chunk ``small``; all others are chunks. ``names``: what must be bound afterwards; ``belongings``:
-    a pickle of plain data, what a session has beside variables; ``python``: its version at the old kernel."""
+    a pickle of plain data, what a session has beside variables; ``number``: of the next cell; ``python``: its version at the old kernel."""
 
     snapshot: Snapshot
     names: list[str]
     belongings: bytes
+    number: int
     python: str
     apart: int
     small: BufferRef | None = None

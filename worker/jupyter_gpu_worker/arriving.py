@@ -22,7 +22,8 @@ from jupyter_gpu.wire.lanes import pages
 from jupyter_gpu.wire.messages import BufferRef
 
 from . import belongings
-from .line import Line
+from .first import filling
+from .line import Line, Said
 from .transit import Transit, opened
 
 #: Bytes after which the other end hears that they are here.
@@ -40,6 +41,8 @@ def arrive(kernel: Any) -> None:
         names, notes = _take_over(kernel.shell, store)
         kernel.session.session = go.session  # front ends take another one for another kernel's
         line.send(moving.Arrived(names=names, notes=notes))
+    except Said:
+        pass  # this kernel is about to be ended
     except JupyterGpuError as error:
         line.fail(error)
     except KeyboardInterrupt:
@@ -113,7 +116,7 @@ def _take_over(shell: Any, store: Chunks) -> tuple[list[str], list[str]]:
     ns: dict[str, Any] = shell.user_ns
     if bundle.snapshot.stream is not None:
         stream, *buffers = _buffers(bundle, store)
-        with _no_collection():
+        with _no_collection(), filling(ns):
             load = applying.Load(ns, KnownObjects(ns), _elsewhere)
             applying.take_over(load, bundle.snapshot, stream, buffers)
             del load
@@ -122,6 +125,7 @@ def _take_over(shell: Any, store: Chunks) -> tuple[list[str], list[str]]:
         raise SnapshotRefused(reason=f"{', '.join(missing)} did not arrive")
     _place_results(shell, [name for name in bundle.names if name.startswith("Out[")])
     notes += belongings.give_all(shell, found, first=False)
+    shell.execution_count = bundle.number
     return [name for name in bundle.names if not is_hidden(name) and not name.startswith("Out[")], notes
 
 

@@ -201,21 +201,20 @@ class TorchRandom(Belonging):
         return []
 
 
-class Count(Belonging):
-    """The number of the next cell, and what was typed so far: ``In``, ``_i``, ``_i3``."""
+class History(Belonging):
+    """What was typed so far: ``In``, ``_i``, ``_i3``."""
 
     def take(self) -> Any:
         history, ns = self.shell.history_manager, self.shell.user_ns
         last = [ns.get(name, "") for name in ("_i", "_ii", "_iii")]
         numbered = {k: v for k, v in ns.items() if k[:2] == "_i" and k[2:].isdigit() and isinstance(v, str)}
-        return self.shell.execution_count, list(history.input_hist_parsed), list(history.input_hist_raw), last, numbered
+        return list(history.input_hist_parsed), list(history.input_hist_raw), last, numbered
 
     def give(self, found: Any) -> Notes:
-        count, parsed, raw, last, numbered = found
+        parsed, raw, last, numbered = found
         history, ns = self.shell.history_manager, self.shell.user_ns
         history.input_hist_parsed[:] = parsed
         history.input_hist_raw[:] = raw
-        self.shell.execution_count = count
         ns.update(zip(("_i", "_ii", "_iii"), last))
         ns.update(numbered)
         if raw:  # what it puts into ``_i`` at the next cell
@@ -224,7 +223,7 @@ class Count(Belonging):
         return []
 
 
-_KINDS: tuple[type[Belonging], ...] = (Directory, Paths, Extensions, Autoreload, Matplotlib, Random, NumpyRandom, TorchRandom, Count)
+_KINDS: tuple[type[Belonging], ...] = (Directory, Paths, Extensions, Autoreload, Matplotlib, Random, NumpyRandom, TorchRandom, History)
 
 
 def _is_plain(value: Any) -> bool:
@@ -247,11 +246,9 @@ def take_all(shell: Any) -> dict[str, Any]:
     return found
 
 
-def count_on(found: dict[str, Any]) -> None:
-    """A numbered cell runs, and will be over there."""
-    if "Count" in found:
-        count, *rest = found["Count"]
-        found["Count"] = (count + 1, *rest)
+def next_number(shell: Any, *, in_cell: bool) -> int:
+    """Of the cell that will run next. ``in_cell``: a numbered one runs; versions of IPython count it at its beginning, or at its end."""
+    return int(shell.displayhook.prompt_count) + 1 if in_cell else int(shell.execution_count)
 
 
 def give_all(shell: Any, found: dict[str, Any], *, first: bool) -> Notes:

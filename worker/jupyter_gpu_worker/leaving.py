@@ -22,7 +22,8 @@ from jupyter_gpu.wire.errors import JupyterGpuError, MoveFailed, NoSuchName, Sta
 from jupyter_gpu.wire.messages import BufferRef, Snapshot
 
 from . import belongings
-from .line import Line
+from .first import FIRST, first_of
+from .line import Line, Said
 from .transit import Transit, opened
 
 #: Bytes on their way to the other kernel beyond which the next piece waits.
@@ -36,11 +37,13 @@ Chunk = tuple[bytes, memoryview]
 
 @dataclass
 class State:
-    """All that goes. ``chunks``: the table of contents first; ``count``, ``size``: variables, and bytes of everything."""
+    """All that goes. ``chunks``: the table of contents first; ``count``, ``size``: variables, and bytes of everything;
+    ``number``: of the next cell."""
 
     chunks: list[Chunk]
     count: int
     size: int
+    number: int
     behind: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -69,18 +72,20 @@ def _leave(kernel: Any, wish: moving.Leaving, in_cell: bool) -> None:
         )
         go, _ = line.expect(moving.Go)
         state = collect(kernel, wish, in_cell)
-        number = kernel.shell.execution_count
+        number = state.number - 1
         line.send(moving.Offered(count=state.count, size=state.size, execution_count=number, behind=state.behind, notes=state.notes))
         _hand_over(line, state, opened(go.folder, go.nonce))
     except KeyboardInterrupt:
-        line.fail(MoveFailed(to=wish.to, reason="it was interrupted"))
-        raise
+        if not line.is_over(MoveFailed(to=wish.to, reason="it was interrupted")):
+            raise
+    except Said as said:
+        raise said.error from None
     except JupyterGpuError as error:
-        line.fail(error)
+        line.is_over(error)
         raise
     except Exception as error:
         failed = MoveFailed(to=wish.to, reason=f"{type(error).__name__}: {error}")
-        line.fail(failed)
+        line.is_over(failed)
         raise failed from error
 
 
@@ -133,26 +138,28 @@ def collect(kernel: Any, wish: moving.Leaving, in_cell: bool) -> State:
     shell = kernel.shell
     ns: dict[str, Any] = shell.user_ns
     results = _results(shell)
-    names = [*(name for name in ns if not is_hidden(name)), *results]  # what IPython keeps for itself is ``belongings``', or in ``results``
     for name in wish.without:
         if name not in ns and name not in results:
             raise NoSuchName(name=name, option="without")
-    ns.update(results)
-    try:
-        export = Replica(ns, "client").export_copies([name for name in names if name not in wish.without])
-    finally:
-        for name in results:
-            del ns[name]
-    _judge(export, wish)
-    left = dict.fromkeys(wish.without, "you left it") | {s.name: f"{s.path} is a {s.type}: {s.reason}" for s in export.stuck}
-    found = belongings.take_all(shell)
-    if in_cell and not shell.kernel.get_parent("shell")["content"].get("silent"):
-        belongings.count_on(found)
-    chunks = _chunks(export, found)
+    left = dict.fromkeys(wish.without, "you left it")
+    while True:
+        # What IPython keeps for itself is ``belongings``', or in ``results``.
+        variables = {name: value for name, value in ns.items() if not is_hidden(name) and name not in left}
+        others = {name: value for name, value in results.items() if name not in left}
+        export = _export(ns, variables, {FIRST: first_of(variables), **others})
+        found = _judge(export)
+        if found and not wish.anyway:
+            raise StaysBehind(to=wish.to, names=list(found), why=list(found.values()))
+        if not found:
+            break
+        left |= found
+    taken = belongings.take_all(shell)
+    number = belongings.next_number(shell, in_cell=in_cell and _is_numbered(kernel.get_parent("shell").get("content", {})))
+    chunks = _chunks(export, taken, number)
     size = sum(data.nbytes for _, data in chunks)
-    count = sum(not is_hidden(name) and name not in results for name in export.sent)
+    count = len(variables)
     behind = [f"{name} ({why})" for name, why in left.items()] + [f"{name} (a thread that runs)" for name in _threads()]
-    return State(chunks, count, size, behind, [*export.warnings, *found.get("failed", ())])
+    return State(chunks, count, size, number, behind, [*export.warnings, *taken.get("failed", ())])
 
 
 def _results(shell: Any) -> dict[str, Any]:
@@ -161,14 +168,26 @@ def _results(shell: Any) -> dict[str, Any]:
     return found | {f"Out[{name!r}]": shell.user_ns[name] for name in _UNDERSCORES if name in shell.user_ns}
 
 
-def _judge(export: Export, wish: moving.Leaving) -> None:
-    """Handles mean something of a session that belongs to this process."""
-    stuck = {s.name: f"{s.path} is a {s.type}: {s.reason}" for s in export.stuck}
-    stuck |= {name: f"{name} holds a value of a %%remote session of this kernel" for name, _ in export.handles}
-    if stuck and not wish.anyway:
-        raise StaysBehind(to=wish.to, names=list(stuck), why=list(stuck.values()))
-    if export.handles:
-        raise StaysBehind(to=wish.to, names=[name for name, _ in export.handles], why=[stuck[name] for name, _ in export.handles])
+def _export(ns: dict[str, Any], variables: dict[str, Any], others: dict[str, Any]) -> Export:
+    """All of it in one memo. ``others`` are bound for as long as that takes."""
+    ns.update(others)
+    try:
+        return Replica(ns, "client").export_copies([*others, *variables])
+    finally:
+        for name in others:
+            del ns[name]
+
+
+def _judge(export: Export) -> dict[str, str]:
+    """What cannot go, and why. Handles mean something of a session that belongs to this process."""
+    stuck = {s.name: f"{s.path} is a {s.type}: {s.reason}" for s in export.stuck if s.name != FIRST}
+    return stuck | {name: f"{name} holds a value of a %%remote session of this kernel" for name, _ in export.handles if name != FIRST}
+
+
+def _is_numbered(request: dict[str, Any]) -> bool:
+    """Whether a cell is counted, as ipykernel decides."""
+    silent = bool(request.get("silent", False))
+    return not silent and bool(request.get("store_history", True))
 
 
 def _threads() -> list[str]:
@@ -185,7 +204,7 @@ def remember() -> None:
     _threads_at_start.update(t.ident for t in threading.enumerate())
 
 
-def _chunks(export: Export, found: dict[str, Any]) -> list[Chunk]:
+def _chunks(export: Export, taken: dict[str, Any], number: int) -> list[Chunk]:
     """The table of contents, then what it names, each once."""
     snapshot = export.snapshot
     if snapshot.stream is None:
@@ -197,8 +216,9 @@ def _chunks(export: Export, found: dict[str, Any]) -> list[Chunk]:
     large = {ref.digest: data for ref, data in zip(refs, datas) if ref.size > INLINE}
     bundle = moving.Bundle(
         snapshot=_bare(snapshot),
-        names=list(export.sent),
-        belongings=pickle.dumps(found),
+        names=[name for name in export.sent if name != FIRST],
+        belongings=pickle.dumps(taken),
+        number=number,
         python=platform.python_version(),
         apart=INLINE,
         small=BufferRef(digest(small), len(small)) if small else None,

@@ -20,6 +20,13 @@ T = TypeVar("T", bound=moving.Step)
 _WAIT = 1000
 
 
+class Said(Exception):
+    """The other side says that it failed, and why; it knows of it."""
+
+    def __init__(self, error: JupyterGpuError) -> None:
+        self.error = error
+
+
 class Line:
     """On the kernel's own stdin socket, where ``input()`` waits too. The shim speaks first: ZMQ knows where it is from then on."""
 
@@ -35,7 +42,7 @@ class Line:
         )
 
     def receive(self) -> tuple[moving.Step, list[memoryview]]:
-        """The next step that the other side takes. Raises what made it fail."""
+        """The next step that the other side takes. Raises ``Said``."""
         while True:
             if not self._socket.poll(_WAIT):
                 continue
@@ -48,7 +55,7 @@ class Line:
                 continue
             step = moving.read(message["header"]["msg_type"], message["content"])
             if isinstance(step, moving.Failed):
-                raise from_record(step.error)
+                raise Said(from_record(step.error))
             if step is not None:
                 return step, message["buffers"]
 
@@ -65,3 +72,14 @@ class Line:
 
     def fail(self, error: JupyterGpuError) -> None:
         self.send(moving.Failed(error=error.to_record()))
+
+    def is_over(self, error: JupyterGpuError) -> bool:
+        """Say that it failed here, and wait until the shim has undone what it did; True: it is too late for that, and this kernel is given
+        up. Another interrupt ends the wait."""
+        self.fail(error)
+        try:
+            while True:
+                if isinstance(self.receive()[0], moving.Moved):
+                    return True
+        except Said:
+            return False

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import gc
+import io
 import logging
 import threading
 from functools import partial
@@ -102,9 +105,14 @@ def _arrive_request(kernel: Any, stream: Any, ident: Any, parent: Any) -> None:
 
 
 def _given_up(kernel: Any) -> None:
-    """Another kernel goes on: what waits here is its to do. This one still runs what it has to at its end."""
+    """Another kernel goes on: what waits here is its to do. This one still does what it has to at its end, for which it gets seconds: what
+    was written to files comes first."""
     for kind in ("execute_request", "comm_open", "comm_msg", "comm_close", "inspect_request", "complete_request", "history_request"):
         kernel.shell_handlers[kind] = _nothing
+    for file in [found for found in gc.get_objects() if isinstance(found, io.IOBase)]:
+        with contextlib.suppress(Exception):
+            if not file.closed and file.writable():
+                file.flush()
 
 
 def _nothing(stream: Any, ident: Any, parent: Any) -> None:
