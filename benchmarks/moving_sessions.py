@@ -48,7 +48,7 @@ NOTEBOOKS = {
         ("numpy",),
     ),
     "frames with strings": Notebook(
-        "import numpy as np, pandas as pd\nrng = np.random.default_rng(2)\nn = SIZE * 400_000\n"
+        "import numpy as np, pandas as pd\nrng = np.random.default_rng(2)\nn = SIZE * 2_000_000\n"
         "frame = pd.DataFrame({'key': rng.integers(0, 1000, n), 'value': rng.random(n)})\n"
         "frame['text'] = [f'row {i} of {k}' for i, k in enumerate(frame['key'])]\n"
         "grouped = frame.groupby('key')['value'].mean()\nalias = frame",
@@ -135,7 +135,7 @@ def ours(name: str, notebook: Notebook, size: int, where: Place) -> list[float]:
         _, before = kernel.run(f"print({notebook.same})")
         times = []
         for to in ("H100", "local"):
-            time.sleep(1)  # a standby worker takes this long to be replaced
+            time.sleep(3)  # a standby worker takes this long to be replaced
             times.append(kernel.run(f"%remote move {to}")[0])
             _, after = kernel.run(f"print({notebook.same})")
             if after != before or not before:

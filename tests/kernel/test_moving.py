@@ -15,6 +15,7 @@ import pytest
 from notebook_driver import DEADLINE, Result, wait_for
 from whole_driver import Whole, ends, sessions
 
+from jupyter_gpu.kernel.specs import ELASTIC, Spec, write
 from jupyter_gpu.kernel.transit import sweep
 
 
@@ -450,13 +451,36 @@ def test_a_shim_that_was_killed_leaves_a_folder_to_the_next(kernel: Whole, start
     move(kernel)
     (folder,) = transits()
     os.kill(kernel.shim, signal.SIGKILL)
-    ends_or_zombie(kernel.shim)
-    sweep()
-    assert not folder.exists()
+
+    def swept() -> bool:
+        """By whoever comes next; a process that is being killed has its files for a moment."""
+        sweep()
+        return not folder.exists()
+
+    wait_for(swept, "the folder to go")
 
 
-def ends_or_zombie(pid: int) -> None:
-    def gone() -> bool:
-        return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+def test_an_elastic_kernel_begins_at_home(home: Path, start: Any) -> None:
+    write(Spec(ELASTIC), home / "data" / "kernels", provisioner=True)
+    kernel: Whole = start(Spec(ELASTIC).name)
+    kernel.ok("x = 1")
+    assert sessions()[0].startswith("CPU")
+    move(kernel)
+    assert sessions()[0].startswith("H100")
+    move(kernel, "local")
+    assert kernel.ok("x").results == ["1"] and sessions()[0].startswith("CPU")
 
-    wait_for(gone, f"process {pid} to end")
+
+def test_a_notebook_finds_the_kernel_that_it_moved(start: Any, tmp_path: Path) -> None:
+    """Its shim is gone, as when a server dies; the next one finds the session on the hardware that it was moved to."""
+    env = {**os.environ, "JPY_SESSION_NAME": str(tmp_path / "n.ipynb")}
+    kernel: Whole = start("jupyter-gpu-cpu", env=env)
+    kernel.ok("x = 41")
+    move(kernel)
+    os.kill(kernel.shim, signal.SIGHUP)
+    assert kernel.manager.provisioner.process.wait(10) == 0
+    again: Whole = start("jupyter-gpu-cpu", env=env)
+    assert again.ok("x + 1").results == ["42"]
+    assert [s.split()[0] for s in sessions()] == ["H100"]
+    move(again, "local")
+    assert again.ok("x").results == ["41"]

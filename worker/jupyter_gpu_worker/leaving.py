@@ -7,7 +7,6 @@ import platform
 import signal
 import sys
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,11 +18,12 @@ from jupyter_gpu.sync.chunks import INLINE, digest
 from jupyter_gpu.sync.replica import Export, Replica, is_hidden
 from jupyter_gpu.wire import moving
 from jupyter_gpu.wire.errors import JupyterGpuError, MoveFailed, NoSuchName, StaysBehind
-from jupyter_gpu.wire.messages import BufferRef, Snapshot
+from jupyter_gpu.wire.messages import BufferRef
 
 from . import belongings
 from .first import FIRST, first_of
 from .line import Line, Said
+from .mapped import name_of
 from .transit import Transit, opened
 
 #: Bytes on their way to the other kernel beyond which the next piece waits.
@@ -37,13 +37,14 @@ Chunk = tuple[bytes, memoryview]
 
 @dataclass
 class State:
-    """All that goes. ``chunks``: the table of contents first; ``count``, ``size``: variables, and bytes of everything;
-    ``number``: of the next cell."""
+    """All that goes. ``count``, ``size``: variables, and bytes of everything. ``bundle`` and ``refs`` lack the digests of what was not read
+    yet; ``datas`` are the bytes of ``refs``, the stream first."""
 
-    chunks: list[Chunk]
+    bundle: moving.Bundle
+    refs: list[BufferRef]
+    datas: list[memoryview]
     count: int
     size: int
-    number: int
     behind: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -72,7 +73,7 @@ def _leave(kernel: Any, wish: moving.Leaving, in_cell: bool) -> None:
         )
         go, _ = line.expect(moving.Go)
         state = collect(kernel, wish, in_cell)
-        number = state.number - 1
+        number = state.bundle.number - 1
         line.send(moving.Offered(count=state.count, size=state.size, execution_count=number, behind=state.behind, notes=state.notes))
         _hand_over(line, state, opened(go.folder, go.nonce))
     except KeyboardInterrupt:
@@ -91,15 +92,16 @@ def _leave(kernel: Any, wish: moving.Leaving, in_cell: bool) -> None:
 
 def _hand_over(line: Line, state: State, transit: Transit | None) -> None:
     """Until the other kernel has everything, and this one is given up."""
-    chunks, inline, beside = state.chunks, dict[int, int](), list[memoryview]()
+    written, names = _name(state, transit)
+    if transit is not None:
+        transit.close()
+    chunks = _chunks(state, names)
+    inline, beside, room = dict[int, int](), list[memoryview](), _BESIDE
     for place, (_, data) in enumerate(chunks):
-        if data.nbytes <= _BESIDE and sum(map(len, beside)) <= _BESIDE:
+        if data.nbytes <= room:
+            room -= data.nbytes
             inline[place] = len(beside)
             beside.append(data)
-    written = 0
-    if transit is not None:
-        written = _write(transit, chunks, inline)
-        transit.close()
     line.send(moving.Manifest(chunks=[(name.hex(), data.nbytes) for name, data in chunks], inline=inline, written=written), beside)
     want, _ = line.expect(moving.Want)
     sent = took = 0
@@ -119,15 +121,40 @@ def _hand_over(line: Line, state: State, transit: Transit | None) -> None:
             line.unexpected(step)
 
 
-def _write(transit: Transit, chunks: list[Chunk], inline: dict[int, int]) -> int:
-    """Put into the folder what is not there yet; the table of contents has no other name for what changed meanwhile, and so what did is
-    sent. Bytes that were written."""
-    todo = [c for i, c in enumerate(chunks) if i not in inline and not transit.has(c[0], c[1].nbytes)]
-    todo = list({name: (name, data) for name, data in todo}.values())
-    if sum(data.nbytes for _, data in todo) > transit.room():
-        return 0
-    there = transit.write(todo)
-    return sum(data.nbytes for (name, data), found in zip(todo, there) if found == name)
+def _name(state: State, transit: Transit | None) -> tuple[int, list[bytes]]:
+    """The names of what is large, and how many bytes of it were written into the folder; small ones have none. What cannot be in the folder
+    already is named as it is written: one look at it is enough."""
+    names, todo = [b""] * len(state.refs), list[int]()
+    there = set[int]() if transit is None else transit.sizes()
+    for i, (ref, data) in enumerate(zip(state.refs, state.datas)):
+        if ref.size <= INLINE:
+            continue
+        if transit is None or ref.size in there or ref.digest:
+            names[i] = ref.digest or name_of(data) or digest(data)
+        if transit is not None and not (names[i] and transit.has(names[i], ref.size)) and (not names[i] or names[i] not in names[:i]):
+            todo.append(i)
+    written = 0
+    if transit is not None and sum(state.refs[i].size for i in todo) <= transit.room():
+        for i, found in zip(todo, transit.write(state.datas[i] for i in todo)):
+            if found is not None:
+                written += state.refs[i].size
+                names = [found if name and name == names[i] else name for name in names]
+                names[i] = found
+    return written, [name or (digest(data) if ref.size > INLINE else b"") for name, ref, data in zip(names, state.refs, state.datas)]
+
+
+def _chunks(state: State, names: list[bytes]) -> list[Chunk]:
+    """The table of contents, then what it names, each once."""
+    small = b"".join(data for ref, data in zip(state.refs, state.datas) if ref.size <= INLINE)
+    bundle = state.bundle
+    if state.refs:
+        stream, *buffers = (replace(ref, digest=name) for ref, name in zip(state.refs, names))
+        bundle = replace(bundle, snapshot=replace(bundle.snapshot, stream=stream, buffers=buffers))
+    if small:
+        bundle = replace(bundle, small=BufferRef(digest(small), len(small)))
+    parts: list[bytes] = [msgspec.msgpack.encode(bundle), *([small] if small else [])]
+    large = {name: data for name, data in zip(names, state.datas) if name}
+    return [*((digest(part), memoryview(part)) for part in parts), *large.items()]
 
 
 # ---------------------------------------------------------------- what goes
@@ -155,11 +182,22 @@ def collect(kernel: Any, wish: moving.Leaving, in_cell: bool) -> State:
         left |= found
     taken = belongings.take_all(shell)
     number = belongings.next_number(shell, in_cell=in_cell and _is_numbered(kernel.get_parent("shell").get("content", {})))
-    chunks = _chunks(export, taken, number)
-    size = sum(data.nbytes for _, data in chunks)
-    count = len(variables)
+    snapshot = export.snapshot
+    refs, datas = list[BufferRef](), list[memoryview]()
+    if snapshot.stream is not None:
+        refs = [snapshot.stream, *snapshot.buffers]
+        datas = [memoryview(export.stream), *(b.cast("B") if b.nbytes else memoryview(b"") for b in export.buffers)]
+    bundle = moving.Bundle(
+        snapshot=replace(snapshot, deleted=[]),
+        names=[name for name in export.sent if name != FIRST],
+        belongings=pickle.dumps(taken),
+        number=number,
+        python=platform.python_version(),
+        apart=INLINE,
+    )
     behind = [f"{name} ({why})" for name, why in left.items()] + [f"{name} (a thread that runs)" for name in _threads()]
-    return State(chunks, count, size, number, behind, [*export.warnings, *taken.get("failed", ())])
+    size = sum(ref.size for ref in refs) + len(bundle.belongings)
+    return State(bundle, refs, datas, len(variables), size, behind, [*export.warnings, *taken.get("failed", ())])
 
 
 def _results(shell: Any) -> dict[str, Any]:
@@ -172,7 +210,7 @@ def _export(ns: dict[str, Any], variables: dict[str, Any], others: dict[str, Any
     """All of it in one memo. ``others`` are bound for as long as that takes."""
     ns.update(others)
     try:
-        return Replica(ns, "client").export_copies([*others, *variables])
+        return Replica(ns, "client").export_copies([*others, *variables], named=False)
     finally:
         for name in others:
             del ns[name]
@@ -202,33 +240,3 @@ def remember() -> None:
     """The kernel begins now: threads that run already are its own."""
     _threads_at_start.clear()
     _threads_at_start.update(t.ident for t in threading.enumerate())
-
-
-def _chunks(export: Export, taken: dict[str, Any], number: int) -> list[Chunk]:
-    """The table of contents, then what it names, each once."""
-    snapshot = export.snapshot
-    if snapshot.stream is None:
-        refs, datas = list[BufferRef](), list[memoryview]()
-    else:
-        refs = [snapshot.stream, *snapshot.buffers]
-        datas = [memoryview(export.stream), *(b.cast("B") if b.nbytes else memoryview(b"") for b in export.buffers)]
-    small = b"".join(data for ref, data in zip(refs, datas) if ref.size <= INLINE)
-    large = {ref.digest: data for ref, data in zip(refs, datas) if ref.size > INLINE}
-    bundle = moving.Bundle(
-        snapshot=_bare(snapshot),
-        names=[name for name in export.sent if name != FIRST],
-        belongings=pickle.dumps(taken),
-        number=number,
-        python=platform.python_version(),
-        apart=INLINE,
-        small=BufferRef(digest(small), len(small)) if small else None,
-    )
-    parts: list[bytes] = [msgspec.msgpack.encode(bundle), *([small] if small else [])]
-    return [*((digest(part), memoryview(part)) for part in parts), *large.items()]
-
-
-def _bare(snapshot: Snapshot) -> Snapshot:
-    return replace(snapshot, deleted=[])
-
-
-__all__: Sequence[str] = ("State", "collect", "leave", "remember")

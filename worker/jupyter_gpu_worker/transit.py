@@ -11,10 +11,13 @@ import mmap
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from jupyter_gpu.sync.pieces import digest, flat
+
+from . import mapped
 
 #: Name of the file with the word that both ends know.
 WORD = "word"
@@ -61,13 +64,18 @@ class Transit:
             free = min(free, int(line.split()[1]) << 10)
         return int(free * _SHARE)
 
-    def write(self, chunks: Iterable[tuple[bytes, memoryview]]) -> list[bytes | None]:
-        """Write chunks, and give the names under which they are there now: what another thread of the person's changed meanwhile has
-        that of the bytes that were written. None: it could not be written."""
-        with ThreadPoolExecutor(_WRITERS) as pool:
-            return list(pool.map(self._write, *zip(*chunks))) if chunks else []
+    def sizes(self) -> set[int]:
+        """Of the chunks that are here: one of another size is not among them."""
+        with os.scandir(self._folder) as entries:
+            return {entry.stat(follow_symlinks=False).st_size for entry in entries if entry.name != WORD}
 
-    def _write(self, name: bytes, data: memoryview) -> bytes | None:
+    def write(self, chunks: Iterable[memoryview]) -> list[bytes | None]:
+        """Write chunks, and give the names under which they are here now: those of the bytes that were written, whatever other threads do
+        meanwhile. None: it could not be written."""
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            return list(pool.map(self._write, chunks))
+
+    def _write(self, data: memoryview) -> bytes | None:
         partial = f".{secrets.token_hex(8)}"
         try:
             file = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self._folder)
@@ -94,7 +102,10 @@ class Transit:
         try:
             if os.fstat(file).st_size != size:
                 raise FileNotFoundError(0, "a chunk of another size")
-            return memoryview(mmap.mmap(file, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE))
+            memory = mmap.mmap(file, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+            if "numpy" in sys.modules:
+                mapped.remember(memory, name)
+            return memoryview(memory)
         finally:
             os.close(file)
 
