@@ -51,6 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--gateway", action="store_true", help="your own gateway, with all of its sessions")
     install = add("install", _install, "Write a kernel for each kind of hardware of your gateway, to be picked in any Jupyter client.")
     install.add_argument("gpu", nargs="*", metavar="H100:2", help="this hardware alone, instead of all that the gateway has")
+    install.add_argument(
+        "--elastic",
+        action="store_true",
+        help="a kernel that starts on this machine; `%%remote move H100` takes it elsewhere, and back",
+    )
     install.add_argument("--user", action="store_true", help="for all of your environments, instead of for this one")
     add("list", _list, "Show the kernels that `jupyter gpu install` wrote.")
     remove = add("remove", _remove, "Take them away again: those named, or all.")
@@ -137,16 +142,20 @@ def _install(chosen: argparse.Namespace) -> int:
     from .client import Gateway
     from .kernel import specs
 
-    gateway = Gateway.connect()
-    try:
-        gpus = gateway.inventory()
-    finally:
-        gateway.close()
-    wanted = specs.offered(gpus)
+    gpus = []
+    if chosen.gpu or not chosen.elastic:
+        gateway = Gateway.connect()
+        try:
+            gpus = gateway.inventory()
+        finally:
+            gateway.close()
+    wanted = [] if chosen.elastic else specs.offered(gpus)
     if chosen.gpu:
         simulated = {gpu.type for gpu in gpus if gpu.simulated}
         texts = [hardware_text(parse_gpu(text)) for text in chosen.gpu]
         wanted = [specs.Spec(text, text.partition(":")[0] in simulated) for text in texts]
+    if chosen.elastic:
+        wanted.append(specs.Spec(specs.ELASTIC))
     for spec in wanted:
         path = specs.write(spec, specs.kernels_folder(chosen.user), provisioner=not chosen.user)
         print(f"{spec.display_name}: {path}")

@@ -44,6 +44,9 @@ Commands
     %remote stop [NAME|all]          end this notebook's session, one by name or hardware, or all of them
     %remote default gpu=...|off      make later cells remote, or local again; alone: shows what holds now
     %remote quiet on|off             hide or show the lines that sum up
+    %remote move H100                in a kernel of `jupyter gpu install`: the whole kernel goes there, with all that it
+                                     has, and goes on; `local` brings it back, without=a,b or `anyway` leaves behind
+                                     what cannot go
 
 While a cell runs, the stop button interrupts the remote code, as it does here. A second press kills the
 remote session. A worker that dies takes none of your local variables with it.

@@ -11,10 +11,12 @@ FOUND = "JUPYTER_GPU_FOUND"
 
 
 class Where:
-    """``now()`` gives url and token. Raises what ``embedded.find_or_start`` raises, and what is wrong with the configuration."""
+    """``now()`` gives url and token. Raises what ``embedded.find_or_start`` raises, and what is wrong with the configuration. ``own``: the
+    person's own, whatever is configured."""
 
-    def __init__(self) -> None:
-        found = json.loads(os.environ.pop(FOUND, "null"))
+    def __init__(self, own: bool = False) -> None:
+        found = None if own else json.loads(os.environ.pop(FOUND, "null"))
+        self._only_own = own
         self._known: tuple[str, str] | None = (found["url"], found["token"]) if found else None
         self._own: bool | None = bool(found["own"]) if found else None
         self._outlive: float | None = float(found["outlive"]) if found else None
@@ -27,6 +29,11 @@ class Where:
         if self._known is None:
             self._known = await asyncio.to_thread(self._look)
         return self._known
+
+    async def is_own(self) -> bool:
+        """Whether it is the person's own."""
+        await self.now()
+        return bool(self._own)
 
     async def outlive(self) -> float:
         """Seconds for which the kernel of a notebook waits for it to come back."""
@@ -43,8 +50,8 @@ class Where:
         from ..config import load
 
         config = load()
-        self._own, self._outlive = not config.gateway, config.outlive
-        if config.gateway:
+        self._own, self._outlive = self._only_own or not config.gateway, config.outlive
+        if not self._own:
             return config.gateway, config.token
         from .. import embedded
 

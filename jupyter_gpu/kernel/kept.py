@@ -14,7 +14,8 @@ import msgspec
 class Record(msgspec.Struct):
     """``session``: the key by which the gateway finds it; ``key`` and ``scheme``: of its kernel's signatures; ``notebook``: its path, empty
     where nobody said; ``wanted``: the hardware, as it was asked for; ``file``: name of the connection file; ``lost``: why the kernel is
-    gone, to be said to the person at the next cell; ``fresh``: the kernel was started anew for whoever comes next."""
+    gone, to be said to the person at the next cell; ``fresh``: the kernel was started anew for whoever comes next; ``now``: the hardware
+    that it was moved to, as it was asked for."""
 
     session: str
     key: str
@@ -24,6 +25,7 @@ class Record(msgspec.Struct):
     file: str = ""
     lost: str = ""
     fresh: bool = False
+    now: str = ""
 
 
 def folder() -> Path:

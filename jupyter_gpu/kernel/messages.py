@@ -62,6 +62,13 @@ class Voice:
         request = split(frames)
         return join(request.identities, self._signer, body(kind, content, session=self.session, parent=request.body[0]))
 
+    def executed(self, msg_id: str, content: dict[str, Any]) -> Frames | None:
+        """The reply to a cell that runs, as the kernel would give it; None: it is none."""
+        request = self._running.pop(msg_id, None)
+        if request is None:
+            return None
+        return join(request.identities, self._signer, body("execute_reply", content, session=self.session, parent=request.body[0]))
+
     def failure(self, error: JupyterGpuError) -> list[Frames]:
         """Under the cells that run, or under the last one: the kernel is gone, and why."""
         shown = ["\x1b[0;31m" + type(error).__name__ + "\x1b[0m: " + error.sentence, *([error.hint] if error.hint else [])]

@@ -194,6 +194,7 @@ async def _aside(function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 async def _end_left(file: str, found: dict[str, Any]) -> None:
     """The session of a shim that is gone, if it left one."""
     from .kept import folder, hold
+    from .moving import wanted_of
     from .remote import end_session, key_of
 
     kept = hold(folder() / f"{Path(file).stem}.json", create=False)
@@ -201,8 +202,15 @@ async def _end_left(file: str, found: dict[str, Any]) -> None:
         return
     try:
         record = kept.read()
-        if record is not None:
-            await end_session(found["url"], found["token"], key_of(record.session))
+        if record is None:
+            return
+        if wanted_of(record.now or record.wanted or "cpu")[1] and not found["own"]:
+            from .gateway import Where
+
+            url, token = await Where(own=True).now()
+        else:
+            url, token = found["url"], found["token"]
+        await end_session(url, token, key_of(record.session))
     finally:
         kept.remove()  # also of one that cannot be reached, and ends by itself: nobody is to come back to it
 

@@ -18,15 +18,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..wire.codec import BytesLike
-from ..wire.errors import FrameGarbled, JupyterGpuError, KernelLost, WorkerStartFailed
+from ..wire.errors import CannotMove, FrameGarbled, JupyterGpuError, KernelLost, WorkerStartFailed
 from ..wire.messages import KernelTerms, SessionInfo
-from ..wire.signed import Signer, join, split
+from ..wire.moving import IDENTITY
+from ..wire.signed import Signer, body, join, split
 from .channels import Channels
 from .connection import ConnectionFile, read
 from .gateway import Where
 from .kept import Kept, Record, folder, inherit
 from .messages import Voice
+from .moving import Mover, wanted_of
 from .options import Options, environment, parse
+from .outstanding import Outstanding
 from .publisher import Publisher
 from .remote import Order, Remote, key_of
 
@@ -59,6 +62,10 @@ class Shim:
         self._ready = False  # the kernel has begun to answer
         self._failure: JupyterGpuError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._where = Where()
+        self._own: Where | None = None  # the person's own gateway, where another one is configured
+        self._outstanding = Outstanding()
+        self._mover = Mover(self)
         self._channels = Channels(connection, self._requested, self._subscribed)
         self._channels.pause("shell")
         self._channels.pause("stdin")
@@ -86,6 +93,7 @@ class Shim:
             await asyncio.wait([opening])
             for task in self._tasks - {asyncio.current_task()}:
                 task.cancel()
+            await self._mover.close()
             self._publisher.flush()
             if self._remote is not None:
                 with contextlib.suppress(asyncio.TimeoutError):
@@ -100,11 +108,8 @@ class Shim:
         task.add_done_callback(self._tasks.discard)
 
     async def _start(self) -> None:
-        from ..cells.options import parse_gpu
-
         gpu = self._options.gpu
-        wanted = list(parse_gpu(gpu or "cpu"))
-        where = Where()
+        wanted_of(gpu or "cpu")  # what cannot be read is said before anything is written
         notebook = os.environ.get("JPY_SESSION_NAME", "")
         self._kept, before = inherit(folder(), self._connection.path.stem, notebook, gpu)
         anew = attached = False
@@ -122,8 +127,11 @@ class Shim:
         self._kept.write(self._record)
         if (self._record.key, self._record.scheme) != (self._connection.key, self._connection.scheme):
             self._far = Signer(self._record.key.encode(), self._record.scheme)
-        remote = Remote(where, self._from_kernel, self._over, self._news)
-        self._remote = remote
+        wanted, own = wanted_of(self._record.now or gpu or "cpu")
+        where = await self.where(own)
+        remote = self._remote = Remote(
+            where, lambda c, f, n: self.from_remote(remote, c, f, n), lambda e: self.remote_over(remote, e), self._news
+        )
         order = Order(
             key=key_of(self._record.session),
             wanted=wanted,
@@ -165,11 +173,14 @@ class Shim:
         if channel == "control" and b'"shutdown_request"' in b"".join(frames[:6]):
             self._shutdown(list(frames))
             return
+        if channel == "control" and self._open and self._mover.requested(list(frames)):
+            return
         if not self._open or self._remote is None:
             return  # control before there is a kernel: nobody to be asked about it
         if channel == "shell":
             self._publisher.begin()  # who asks and does not subscribe wants to hear nothing
             is_cell = self._voice.asked(list(frames))
+            self._outstanding.asked(frames)
             while is_cell and self._notices:
                 self._publisher.publish(self._voice.notice(self._notices.pop(0), list(frames)))
         try:
@@ -182,7 +193,8 @@ class Shim:
     async def _resume_when_drained(self, remote: Remote) -> None:
         with contextlib.suppress(JupyterGpuError):
             await remote.drained()
-            self._channels.resume("shell")
+            if not self._mover.moves:
+                self._channels.resume("shell")
 
     @staticmethod
     def _sign(frames: Sequence[BytesLike], by: Signer, anew: Signer | None) -> Sequence[BytesLike]:
@@ -203,9 +215,19 @@ class Shim:
 
     # ------------------------------------------------------------ from the kernel
 
+    def from_remote(self, remote: Remote, channel: str, frames: list[memoryview], failures: int) -> asyncio.Future[None] | None:
+        """What a kernel says: the one that front ends have, or one that is to take its place."""
+        return None if self._mover.heard(remote, channel, frames) else self._from_kernel(channel, frames, failures)
+
+    def remote_over(self, remote: Remote, error: JupyterGpuError | int) -> None:
+        """A kernel is gone, and nobody here asked for that."""
+        if not self._mover.lost(remote, error):
+            self._over(error)
+
     def _from_kernel(self, channel: str, frames: list[memoryview], failures: int) -> asyncio.Future[None] | None:
         signed = frames if self._far is None else self._sign(frames, self._far, self._signer)
         if channel == "iopub":
+            self._outstanding.heard(frames)
             return self._publisher.publish(signed)
         if channel == "shell":
             self._voice.answered(list(signed))
@@ -246,6 +268,63 @@ class Shim:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._remote.stop(kill=True), 2)
         self._leave(code)
+
+    # ------------------------------------------------------------ for whoever moves it
+
+    @property
+    def remote(self) -> Remote:
+        assert self._remote is not None
+        return self._remote
+
+    async def where(self, own: bool) -> Where:
+        """The configured gateway, or the person's own."""
+        if not own or await self._where.is_own():
+            return self._where
+        self._own = self._own or Where(own=True)
+        return self._own
+
+    def check_movable(self) -> None:
+        """Raises ``CannotMove``."""
+        if self._options.argv:
+            raise CannotMove(reason="it is none of ours, which alone know how to leave", instead="Kernels of ipykernel can be moved.")
+
+    def message(self, kind: str, content: dict[str, Any]) -> list[BytesLike]:
+        """From the shim to a kernel."""
+        return join([IDENTITY], self._far or self._signer, body(kind, content, session="jupyter-gpu"))
+
+    def ask_kernel(self, kind: str, content: dict[str, Any], remote: Remote | None = None) -> None:
+        """On the shell channel: handled behind what was sent before."""
+        with contextlib.suppress(JupyterGpuError):  # then it is lost, and that is told
+            (remote or self.remote).send("shell", self.message(kind, content), self._seen)
+
+    def answer(self, request: list[BytesLike], kind: str, content: dict[str, Any]) -> None:
+        """To a front end's request on the control channel."""
+        self._channels.send("control", self._voice.reply(request, kind, content))
+
+    def publish(self, kind: str, content: dict[str, Any], parent: BytesLike) -> None:
+        """In the kernel's name, under a cell."""
+        self._publisher.publish(self._voice.iopub(kind, content, parent))
+
+    def hold(self) -> None:
+        """What front ends ask from here on waits."""
+        self._channels.pause("shell")
+
+    def release(self) -> None:
+        if not self._leaving:
+            self._channels.resume("shell")
+
+    def take_place(self, remote: Remote, key: str, to: str, cell: str, reply: dict[str, Any], parent: BytesLike) -> None:
+        """This kernel is the one from here on. ``cell``: msg_id of the cell that asked for it, which is over with ``reply``; what waits
+        behind it is the new kernel's."""
+        self._remote, self._seen = remote, 0
+        self._record.session, self._record.now = key, to
+        if self._kept is not None:
+            self._kept.write(self._record)
+        if (frames := self._voice.executed(cell, reply)) is not None:
+            self._channels.send("shell", frames)
+        self.publish("status", {"execution_state": "idle"}, parent)
+        for waiting in self._outstanding.take(cell):
+            self._requested("shell", [bytes(frame) for frame in waiting])
 
     # ------------------------------------------------------------ interrupt, shutdown, restart
 

@@ -18,6 +18,8 @@ from .logo import svg
 #: Beginning of the folders' names; specs of others are never touched.
 PREFIX = "jupyter-gpu-"
 PROVISIONER = "jupyter-gpu"
+#: Hardware of a kernel that starts on the person's own machine, to be moved when more is needed.
+ELASTIC = "local"
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,14 @@ class Spec:
 
     @property
     def name(self) -> str:
+        if self.gpu == ELASTIC:
+            return PREFIX + "elastic"
         return PREFIX + re.sub(r"[^a-z0-9]+", "-", self.gpu.lower()).strip("-")
 
     @property
     def display_name(self) -> str:
+        if self.gpu == ELASTIC:
+            return "Python 3 (elastic)"
         kind, _, count = self.gpu.partition(":")
         hardware = "remote CPU" if kind == "CPU" else f"{count} × {kind}" if count else kind
         return f"Python 3 ({hardware}{', simulated' if self.simulated else ''})"

@@ -196,9 +196,9 @@ class Writer:
 
         return undisturbed(dump)
 
-    def copies(self, names: list[str], export: Export) -> bool:
+    def copies(self, names: list[str], export: Export, named: bool = True) -> bool:
         """Fill in ``export`` with values that the other end gets as copies: pickled once, and nothing noted by which a change would be
-        seen. False: it cannot be done so, and ``export`` is as it was."""
+        seen. False: it cannot be done so, and ``export`` is as it was. ``named``: see ``Replica.export_copies``."""
         values = [self.namespace[name] for name in names]
         try:
             pickler = self._dumped(values, {})
@@ -211,7 +211,7 @@ class Writer:
             return False
         if pickler.notes or pickler.storages:
             return False
-        part = _part_of(names, values, pickler)
+        part = _part_of(names, values, pickler, named)
         self._fill(export, [part])
         export.imports |= pickler.imports
         export.handles += [(names[0], handle) for handle in pickler.handles]
@@ -224,11 +224,12 @@ class Writer:
         return True
 
 
-def _part_of(names: list[str], values: list[Any], pickler: Pickler) -> _Part:
+def _part_of(names: list[str], values: list[Any], pickler: Pickler, named: bool = True) -> _Part:
     told = pickler.told if isinstance(pickler, TokenPickler) else {}
     buffers = [b.raw() for b in pickler.buffers]
     skip = {*told, *pickler.private, id(values)}
-    return _Part(names, pickler.file.getvalue(), buffers, [digest_of(b) for b in buffers], pickler.memo.copy(), skip)
+    digests = [digest_of(b) if named else b"" for b in buffers]
+    return _Part(names, pickler.file.getvalue(), buffers, digests, pickler.memo.copy(), skip)
 
 
 def _turn_of(value: Any) -> int:

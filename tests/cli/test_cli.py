@@ -151,6 +151,10 @@ def test_kernels_are_installed_listed_and_removed(person: dict[str, str]) -> Non
         assert code == 0 and "jupyter-gpu-a100  Python 3 (A100, simulated)" in out
         code, out, _ = cli(env, "install", "--user", "h100:2")
         assert code == 0 and "Python 3 (2 × H100, simulated)" in out and (kernels / "jupyter-gpu-h100-2").is_dir()
+        code, out, _ = cli(env, "install", "--user", "--elastic")
+        assert code == 0 and out.startswith("Python 3 (elastic)") and out.count("\n") == 1
+        assert "local" in json.loads((kernels / "jupyter-gpu-elastic" / "kernel.json").read_text())["argv"]
+        assert cli(env, "remove", "elastic")[0] == 0
         assert cli(env, "remove", "H100:2")[0] == 0 and not (kernels / "jupyter-gpu-h100-2").exists()
         code, _, err = cli(env, "remove", "B300")
         assert code == 1 and "jupyter-gpu-b300" in err and "jupyter-gpu-a100" in err

@@ -14,6 +14,7 @@ from ipykernel.kernelapp import IPKernelApp
 from jupyter_gpu.transport.sockets import zmq
 from jupyter_gpu.wire.messages import Assign, KernelTerms
 
+from . import moving
 from .kernel import WorkerKernel
 
 #: Channel -> number in its socket's name. The heartbeat is answered where the client is.
@@ -87,6 +88,7 @@ def become(kernel: WorkerKernel, assign: Assign, folder: str) -> int:
     asyncio.set_event_loop(asyncio.new_event_loop())
     app = WholeKernelApp.instance(parent_handle=os.getppid())
     app.initialize(["-f", path, *assign.kernel.arguments])
+    moving.install(app.kernel)
     app.start()
     return 0
 

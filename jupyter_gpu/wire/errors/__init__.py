@@ -35,6 +35,10 @@
     │   ├── FrameGarbled            wire.garbled
     │   ├── LinkBroken              wire.link
     │   └── SpoolFull               wire.spool
+    ├── MoveError                   a whole kernel stays where it is
+    │   ├── CannotMove              move.not-here
+    │   ├── StaysBehind             move.stays-behind
+    │   └── MoveFailed              move.failed
     ├── HandleError                 handle.use: a value that stays remote was used as if it were here
     └── InternalError               internal: no code of its own; the id is in the log
 
@@ -52,6 +56,7 @@ import msgspec
 from ..messages import ErrorRecord
 from .base import SENTENCE, Field, JupyterGpuError
 from .gateway import GatewayError, GatewayStartFailed, GatewayUnreachable, ProtocolMismatch, TokenFileExposed, TokenRefused
+from .moving import CannotMove, MoveError, MoveFailed, StaysBehind
 from .rest import HandleError, InternalError
 from .travel import ModuleMissing, PythonMismatch, SnapshotRefused, TravelError, UntrustedValue, ValueCannotTravel
 from .usage import BadHardware, BadOptionValue, ConnectionFileBad, NoSuchHardware, NoSuchName, UnknownOption, UsageError
@@ -62,6 +67,7 @@ __all__ = [
     "BY_CODE",
     "BadHardware",
     "BadOptionValue",
+    "CannotMove",
     "CellTimeout",
     "ConnectionFileBad",
     "DiskFull",
@@ -77,6 +83,8 @@ __all__ = [
     "KernelLost",
     "LinkBroken",
     "ModuleMissing",
+    "MoveError",
+    "MoveFailed",
     "NoSuchHardware",
     "NoSuchName",
     "ProtocolMismatch",
@@ -85,6 +93,7 @@ __all__ = [
     "SessionNotFound",
     "SnapshotRefused",
     "SpoolFull",
+    "StaysBehind",
     "TokenFileExposed",
     "TokenRefused",
     "TravelError",
