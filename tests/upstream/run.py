@@ -87,10 +87,11 @@ def main() -> int:
     chosen = parser.parse_args()
     where = chosen.where or Path(tempfile.mkdtemp(prefix="jgu-"))
     where.mkdir(parents=True, exist_ok=True)
-    python = set_up(where)
+    names = chosen.only or list(SUITES)
+    python = set_up(where, names)
     rows, fine = [], True
     try:
-        for name in chosen.only or SUITES:
+        for name in names:
             found = {}
             for side in [chosen.provisioner] if chosen.provisioner else PROVISIONERS:
                 print(f"\n===== {name}, {side}", flush=True)
@@ -107,8 +108,8 @@ def main() -> int:
     return 0 if fine else 1
 
 
-def set_up(where: Path) -> Path:
-    """An environment with the project and what the suites need; the sdists, unpacked."""
+def set_up(where: Path, names: list[str]) -> Path:
+    """An environment with the project and what the suites need; the sdists of those that are named, unpacked."""
     python = where / "venv" / "bin" / "python"
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "-q"]
     wanted = (HERE / "requirements.txt").read_text() + (ROOT / "pyproject.toml").read_text() + (ROOT / "constraints.txt").read_text()
@@ -118,7 +119,7 @@ def set_up(where: Path) -> Path:
         constraints = ["-c", str(ROOT / "constraints.txt"), "-r", str(HERE / "requirements.txt"), "-e", str(ROOT)]
         subprocess.run([*pip, "install", *constraints], check=True)
         stamp.write_text(wanted)
-    for sdist, _, _ in SUITES.values():
+    for sdist in [SUITES[name][0] for name in names]:
         if not source(where, sdist).exists():
             subprocess.run(
                 [*pip, "download", "--no-binary", sdist.partition("==")[0], "--no-deps", "-d", str(where / "sdists"), sdist],
