@@ -7,6 +7,7 @@ from wherever pip is configured to get them. ``--only NAME`` (repeatable) runs s
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import tarfile
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,10 +87,11 @@ def main() -> int:
     chosen = parser.parse_args()
     where = chosen.where or Path(tempfile.mkdtemp(prefix="jgu-"))
     where.mkdir(parents=True, exist_ok=True)
-    python = set_up(where)
+    names = chosen.only or list(SUITES)
+    python = set_up(where, names)
     rows, fine = [], True
     try:
-        for name in chosen.only or SUITES:
+        for name in names:
             found = {}
             for side in [chosen.provisioner] if chosen.provisioner else PROVISIONERS:
                 print(f"\n===== {name}, {side}", flush=True)
@@ -105,8 +108,8 @@ def main() -> int:
     return 0 if fine else 1
 
 
-def set_up(where: Path) -> Path:
-    """An environment with the project and what the suites need; the sdists, unpacked."""
+def set_up(where: Path, names: list[str]) -> Path:
+    """An environment with the project and what the suites need; the sdists of those that are named, unpacked."""
     python = where / "venv" / "bin" / "python"
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "-q"]
     wanted = (HERE / "requirements.txt").read_text() + (ROOT / "pyproject.toml").read_text() + (ROOT / "constraints.txt").read_text()
@@ -116,7 +119,7 @@ def set_up(where: Path) -> Path:
         constraints = ["-c", str(ROOT / "constraints.txt"), "-r", str(HERE / "requirements.txt"), "-e", str(ROOT)]
         subprocess.run([*pip, "install", *constraints], check=True)
         stamp.write_text(wanted)
-    for sdist, _, _ in SUITES.values():
+    for sdist in [SUITES[name][0] for name in names]:
         if not source(where, sdist).exists():
             subprocess.run(
                 [*pip, "download", "--no-binary", sdist.partition("==")[0], "--no-deps", "-d", str(where / "sdists"), sdist],
@@ -180,7 +183,8 @@ def run(where: Path, python: Path, name: str, side: str, expression: str) -> Out
     sdist, tests, options = SUITES[name]
     mark = f"{name}-{side}-{os.getpid()}"
     env = environment(where, python, mark)
-    gateway = Gateway(python, {k: v for k, v in env.items() if k != MARK}) if side == "ours" else None
+    remote = f"{mark}-remote"  # what the gateway starts lives as long as it does: looked for afterwards
+    gateway = Gateway(python, env | {MARK: remote}) if side == "ours" else None
     report = where / f"{name}-{side}.xml"
     report.unlink(missing_ok=True)
     command = [
@@ -201,11 +205,15 @@ def run(where: Path, python: Path, name: str, side: str, expression: str) -> Out
     forwarded = {"JUPYTER_GPU_FORWARD_ENV": "NBEXECUTE_*"}  # nbclient's tests set these in their own process for their kernels
     settings = forwarded | {"JUPYTER_DEFAULT_PROVISIONER_NAME": PROVISIONERS[side], **(gateway.env if gateway is not None else {})}
     began = time.monotonic()
-    subprocess.run(command, cwd=source(where, sdist), env=env | settings)
-    outcome = Outcome(read(report), seconds=time.monotonic() - began)
-    outcome.left = left_over(mark, lambda: gateway.sessions(python, env) if gateway is not None else [])
+    try:
+        subprocess.run(command, cwd=source(where, sdist), env=env | settings)
+        outcome = Outcome(read(report), seconds=time.monotonic() - began)
+        outcome.left = left_over(mark, lambda: gateway.sessions(python, env) if gateway is not None else [])
+    finally:
+        if gateway is not None:
+            gateway.close()
+    outcome.left += left_over(remote, list)
     if gateway is not None:
-        gateway.close()
         outcome.left += [f"file {f.name}" for f in (gateway.info.parent / "kernels").glob("*")]
     shutil.rmtree(env["JUPYTER_RUNTIME_DIR"], ignore_errors=True)
     return outcome
@@ -221,17 +229,18 @@ def read(report: Path) -> dict[str, str]:
     return found
 
 
-def left_over(mark: str, sessions: object) -> list[str]:
+def left_over(mark: str, sessions: Callable[[], list[str]]) -> list[str]:
     """Processes that this run started, and sessions, once they had time to end; they are ended here."""
     end = time.monotonic() + _SETTLE
     while True:
         left = {pid: command for pid, command in marked(mark)}
-        of_gateway = sessions()  # type: ignore[operator]
+        of_gateway = sessions()
         if not (left or of_gateway) or time.monotonic() > end:
             break
         time.sleep(0.2)
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
+    for pid in left.keys() & dict(marked(mark)).keys():  # still this run's own, and nobody else's
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     return [f"process {pid} {command}" for pid, command in left.items()] + of_gateway
 
 
