@@ -57,10 +57,10 @@ NOTEBOOKS = {
     ),
     "a trained forest": Notebook(
         "import numpy as np\nfrom sklearn.ensemble import RandomForestClassifier\nrng = np.random.default_rng(3)\n"
-        "X = rng.random((6000, 20)); y = (X.sum(axis=1) > 10).astype(int)\n"
-        "forest = RandomForestClassifier(60 * SIZE, random_state=0).fit(X, y)\nmodels = {'best': forest}",
+        "X = rng.random((10_000, 20)); y = (X.sum(axis=1) > 10).astype(int)\n"
+        "forest = RandomForestClassifier(200 * SIZE, random_state=0, n_jobs=2).fit(X, y)\nmodels = {'best': forest}",
         "(models['best'] is forest, forest.predict_proba(X[:100]).sum(), X.sum())",
-        needs=("sklearn",),
+        needs=("sklearn.ensemble",),
     ),
     "a torch model with its optimizer": Notebook(
         "import torch\ntorch.manual_seed(4)\n"

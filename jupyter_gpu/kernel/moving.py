@@ -25,10 +25,11 @@ from ..wire.errors import CannotMove, FrameGarbled, JupyterGpuError, KernelLost,
 from ..wire.messages import SessionInfo, Wanted
 from ..wire.signed import Signed, split
 from .progress import Progress
-from .remote import Remote, key_of
+from .remote import Remote, end_session, key_of
 from .transit import Transit
 
 if TYPE_CHECKING:
+    from .gateway import Where
     from .shim import Shim
 
 _LOCAL = "local"
@@ -112,12 +113,12 @@ class Mover:
 
     async def close(self) -> None:
         """The shim ends: a move that is under way is over, and nothing of it is left."""
+        if self._transit is not None:  # first: whoever waits for this process may lose patience
+            self._transit.remove()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        if self._transit is not None:
-            self._transit.remove()
 
 
 class Move:
@@ -138,6 +139,7 @@ class Move:
         self._settled = asyncio.Event()  #: the new kernel is done with what it was asked
         self._committed = False
         self._key = uuid.uuid4().hex
+        self._at: Where | None = None  #: the gateway of the new session
         self._sent = 0
         self._progress: Progress | None = None
 
@@ -248,7 +250,7 @@ class Move:
     async def _open(self, to: str) -> None:
         shim = self._shim
         wanted, own = wanted_of(to)
-        where = await shim.where(own)
+        where = self._at = await shim.where(own)
         order = replace(self._old.order, key=key_of(self._key), wanted=wanted)
         new = self._new = Remote(where, lambda c, f, n: shim.from_remote(new, c, f, n), lambda e: shim.remote_over(new, e), self._news)
         opening = asyncio.ensure_future(new.open(order))
@@ -274,6 +276,9 @@ class Move:
     async def _undo(self, error: JupyterGpuError) -> None:
         """The notebook stays where it is; the old kernel says why, under its cell."""
         if self._new is not None:
+            if not hasattr(self._new, "info") and self._at is not None:  # asked for, and not answered yet
+                with contextlib.suppress(JupyterGpuError, OSError, asyncio.TimeoutError):
+                    await asyncio.wait_for(end_session(*await self._at.now(), key_of(self._key)), _GRACE)
             await self._end(self._new, kill=True)
         if self._progress is not None:
             self._progress.end(f"not moved: {error.reason}" if isinstance(error, MoveFailed) else "not moved")

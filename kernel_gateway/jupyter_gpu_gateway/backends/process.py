@@ -30,6 +30,7 @@ PRELOAD = [
     "matplotlib_inline.backend_inline",
     "scipy.sparse",
     "sklearn",
+    "sklearn.ensemble",
     "ipywidgets",
     "tqdm",
 ]
