@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -66,8 +67,15 @@ class Notebook:
         if load:
             assert self.run("%load_ext jupyter_gpu").error is None
 
+    @cached_property
+    def _early(self) -> dict[str, list[dict[str, Any]]]:
+        """msg_id of a cell that was started and not waited for yet -> what came of it meanwhile."""
+        return {}
+
     def start(self, code: str, **options: Any) -> str:
-        return self.client.execute(code, allow_stdin=True, **options)
+        msg_id = self.client.execute(code, allow_stdin=True, **options)
+        self._early[msg_id] = []
+        return msg_id
 
     def finish(
         self,
@@ -79,6 +87,7 @@ class Notebook:
         result = Result()
         end = time.monotonic() + timeout
         idle = False
+        early = self._early.pop(msg_id, [])
         while not (idle and result.reply):
             assert time.monotonic() < end, f"no end within {timeout} s; so far {result.outputs}"
             if stdin is not None:
@@ -87,24 +96,37 @@ class Notebook:
                     self.client.input(stdin(request["content"]))
                 except Empty:
                     pass
-            if not result.reply:
-                try:
-                    reply = self.client.get_shell_msg(timeout=0)
-                    if reply["parent_header"].get("msg_id") == msg_id:
-                        result.reply = reply["content"]
-                except Empty:
-                    pass
-            try:
-                message = self.client.get_iopub_msg(timeout=0.05)
-            except Empty:
+            if early:
+                message = early.pop(0)
+            elif (found := self._next(not result.reply)) is not None:
+                message = found
+            else:
                 continue
-            if message["parent_header"].get("msg_id") != msg_id:
+            parent = message["parent_header"].get("msg_id")
+            if parent != msg_id:
+                if parent in self._early:
+                    self._early[parent].append(message)
+                continue
+            if message["msg_type"] == "execute_reply":
+                result.reply = message["content"]
                 continue
             idle = idle or (message["msg_type"] == "status" and message["content"]["execution_state"] == "idle")
             self._record(result, message)
             if on_output is not None and message["msg_type"] != "status":
                 on_output(message)
         return result
+
+    def _next(self, replies: bool) -> dict[str, Any] | None:
+        """``replies``: look for one first."""
+        if replies:
+            try:
+                return self.client.get_shell_msg(timeout=0)
+            except Empty:
+                pass
+        try:
+            return self.client.get_iopub_msg(timeout=0.05)
+        except Empty:
+            return None
 
     @staticmethod
     def _record(result: Result, message: dict[str, Any]) -> None:
