@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..wire.codec import BytesLike
-from ..wire.errors import FrameGarbled, JupyterGpuError, KernelLost, WorkerStartFailed
+from ..wire.errors import FrameGarbled, JupyterGpuError, KernelLost, WorkerDied, WorkerStartFailed
 from ..wire.messages import KernelTerms, SessionInfo
 from ..wire.signed import Signer, join, split
 from .channels import Channels
@@ -34,6 +34,8 @@ from .remote import Order, Remote, key_of
 _GRACE = 10.0
 #: Seconds for a gateway to hear of it.
 _STOP = 4.0
+#: Exit code of a kernel whose command there is not, as a shell's.
+NOT_FOUND = 127
 #: Seconds between two looks whether whoever started this process is still there.
 _PARENT = 1.0
 
@@ -221,6 +223,8 @@ class Shim:
         code = 0
         if not isinstance(error, int) and not self._asked_to_end:
             code = 1
+            # A kernel that ran and ended is a restarter's business, as a local one would be.
+            told = "died" if isinstance(error, WorkerDied) and error.exit > 0 and error.exit != NOT_FOUND else "failed"
             reason = getattr(error, "detail", "") or getattr(error, "reason", "") or error.sentence
             error = KernelLost(reason=reason) if self._ready else WorkerStartFailed(phase="kernel", reason=reason)
             self._failure = error
@@ -230,7 +234,7 @@ class Shim:
             print(str(error), file=sys.stderr)
             self._record.lost = error.sentence
             if not self._ready:
-                tell(self._options.ready, state="failed", text=str(error))
+                tell(self._options.ready, state=told, text=str(error))
             if self._kept is not None and self._ready:
                 self._kept.write(self._record)
             elif self._kept is not None:
