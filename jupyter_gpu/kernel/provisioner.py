@@ -115,7 +115,7 @@ class GpuProvisioner(LocalProvisioner):  # type: ignore[misc]
                 told = json.loads(line)
                 if told["state"] == "ready":
                     return
-                if told["state"] == "ports":  # its process ends, as a local kernel's would, and the restarter tries others
+                if told["state"] in ("ports", "died"):  # its process ends, as a local kernel's would, and the restarter tries again
                     self.log.warning("kernel %s: %s", self.kernel_id, told["text"])
                     return
                 if told["state"] == "failed":

@@ -387,15 +387,6 @@ def _no_collection() -> Iterator[None]:
 
 
 __all__ = [
-    "CannotTravel",
-    "Change",
-    "Export",
-    "Handle",
-    "Mark",
-    "Replica",
-    "SnapshotRefused",
-    "dump_exception",
-    "fingerprint_of",
-    "is_hidden",
-    "load_exception",
-]
+    "CannotTravel", "Change", "Export", "Handle", "Mark", "Replica",
+    "SnapshotRefused", "dump_exception", "fingerprint_of", "is_hidden", "load_exception",
+]  # fmt: skip

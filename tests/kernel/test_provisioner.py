@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -208,16 +209,31 @@ def test_heartbeats_are_answered_here(whole: Whole) -> None:
     assert whole.client.hb_channel.is_beating()
 
 
-def test_a_kernel_that_cannot_start_fails_the_launch(home: Path) -> None:
-    """What happened there is said here, and nothing is left."""
+def kernel_spec(home: Path, *argv: str) -> str:
+    """Name of a kernel of this command."""
     folder = home / "data" / "kernels" / "bad"
     folder.mkdir(parents=True, exist_ok=True)
     metadata = {"kernel_provisioner": {"provisioner_name": "jupyter-gpu", "config": {"gpu": "CPU"}}}
-    spec = {"argv": ["/no/such/kernel", "{connection_file}"], "display_name": "bad", "language": "python", "metadata": metadata}
+    spec = {"argv": [*argv, "{connection_file}"], "display_name": "bad", "language": "python", "metadata": metadata}
     (folder / "kernel.json").write_text(json.dumps(spec))
+    return folder.name
+
+
+def test_a_kernel_that_cannot_start_fails_the_launch(home: Path) -> None:
+    """What happened there is said here, and nothing is left."""
     before = sessions()
-    manager = KernelManager(kernel_name="bad")
+    manager = KernelManager(kernel_name=kernel_spec(home, "/no/such/kernel"))
     with pytest.raises(RuntimeError, match="did not start .kernel.*/no/such/kernel cannot be started: No such file"):
         manager.start_kernel()
+    wait_for(lambda: sessions() == before, lambda: f"the session to end: {sessions()}")
+    manager.cleanup_resources()
+
+
+def test_a_kernel_that_ends_at_once_is_a_restarters_business(home: Path) -> None:
+    """As a local one is: it was started, and its process is gone."""
+    before = sessions()
+    manager = KernelManager(kernel_name=kernel_spec(home, sys.executable, "-c", "raise SystemExit(3)"))
+    manager.start_kernel()
+    wait_for(lambda: not manager.is_alive(), "its end to be seen")
     wait_for(lambda: sessions() == before, lambda: f"the session to end: {sessions()}")
     manager.cleanup_resources()

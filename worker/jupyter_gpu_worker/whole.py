@@ -99,7 +99,7 @@ def _execute(command: list[str], folder: str) -> NoReturn:
     except OSError as error:
         with open(os.path.join(folder, WHY), "w") as file:
             file.write(f"{command[0]} cannot be started: {error.strerror}")
-        raise
+        os._exit(127)  # as a shell says it
 
 
 def _forget(kernel: WorkerKernel) -> None:
