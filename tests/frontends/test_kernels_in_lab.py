@@ -45,3 +45,17 @@ def test_a_kernel_is_picked_in_the_launcher(lab: Site, page: Any, tmp_path: Path
     book.see(0, "on True")
     page.screenshot(path=str(tmp_path / "kernel.png"))
     assert NAME in page.locator(".jp-NotebookPanel-toolbar").first.inner_text()
+
+
+def test_a_live_kernel_moves_under_the_notebook(lab: Site, page: Any, tmp_path: Path) -> None:
+    install(lab)
+    page.goto(f"{lab.url}/lab?token=t&reset")
+    page.locator(".jp-LauncherCard", has_text="Python 3 (remote CPU)").first.click()
+    book = Book.opened(page)
+    for number, code in enumerate(["x = [1, 2]; y = x", "%remote move H100", "y.append(3); x"]):
+        book.cells.nth(number).locator(".cm-content").click()
+        page.keyboard.type(code)
+        book.run(number)
+    book.see(1, "moved to H100")
+    book.see(2, "[1, 2, 3]")
+    page.screenshot(path=str(tmp_path / "moved.png"))
