@@ -68,8 +68,8 @@ STAGES: dict[str, tuple[str, list[str]]] = {
     "kernels": ("whole kernels from end to end, over networks and through failures", ["-m", "pytest", "tests/kernel"]),
     "cells": ("cells from end to end: a real kernel, the embedded gateway", ["-m", "pytest", "tests/e2e"]),
     "frontends": ("JupyterLab, Notebook 7, console, IPython, nbclient, papermill, VS Code's way", ["-m", "pytest", "tests/frontends"]),
-    "upstream": ("suites that others wrote, through our provisioner and the local one", ["tests/upstream/run.py"]),
     "house": ("the wheel, the README's commands, what is tracked", ["-m", "pytest", "tests/house"]),
+    "upstream": ("suites that others wrote, through our provisioner and the local one", ["tests/upstream/run.py"]),
 }
 
 
