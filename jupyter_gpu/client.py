@@ -16,6 +16,8 @@ from .rpc import Rpc, check_versions
 from .session import Session
 from .wire.errors import GatewayUnreachable, JupyterGpuError, SessionLost, from_record
 from .wire.messages import (
+    OVER,
+    USABLE,
     AnyMessage,
     Done,
     ErrorRecord,
@@ -35,8 +37,6 @@ from .wire.messages import (
 )
 
 T = TypeVar("T")
-_USABLE = (SessionState.READY, SessionState.BUSY, SessionState.IDLE)
-_OVER = (SessionState.LOST, SessionState.ENDED)
 
 #: Seconds for an answer to a request.
 _ANSWER = 30.0
@@ -207,12 +207,12 @@ class Gateway:
         while True:
             if on_change is not None:
                 on_change(info)
-            if info.state in _USABLE:
+            if info.state in USABLE:
                 return info
             info, error = changes.get()
             if error is not None:
                 raise from_record(error)
-            if info.state in _OVER:
+            if info.state in OVER:
                 raise SessionLost(session=info.session_id, reason=info.reason)
 
     def _revive(self, config: JupyterGPU) -> None:
@@ -252,5 +252,5 @@ class Gateway:
         session = self._sessions.get(info.session_id)
         if session is not None:
             session.info = info
-        if info.state in _OVER:
+        if info.state in OVER:
             self._sessions.pop(info.session_id, None)

@@ -19,6 +19,7 @@ from ..sync.trust import may_bind
 from ..wire.codec import BytesLike
 from ..wire.errors import JupyterGpuError, ModuleMissing, SessionLost, SnapshotRefused, UntrustedValue
 from ..wire.messages import (
+    OVER,
     AnyMessage,
     Applied,
     Chunk,
@@ -29,7 +30,6 @@ from ..wire.messages import (
     Kept,
     Message,
     Offer,
-    SessionState,
     Snapshot,
     Want,
     Wanted,
@@ -51,7 +51,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 #: Seconds. A press of the stop button in the moment in which a wait begins may not end it, and is seen when the wait is over.
 _LOOK = 0.25
-_OVER = (SessionState.LOST, SessionState.ENDED)
 
 
 class Remote:
@@ -97,7 +96,7 @@ class Remote:
 
     @property
     def alive(self) -> bool:
-        if self.session is not None and self.session.info.state in _OVER:
+        if self.session is not None and self.session.info.state in OVER:
             self.end()
         return not self.ended
 

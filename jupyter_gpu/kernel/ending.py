@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ _STOP = 4.0
 _PARENT = 1.0
 
 
-class Ending:
+class Ending(ABC):
     """A shim's ways to its end, for ``Shim``, whose attributes these are."""
 
     _ended: asyncio.Future[int]
@@ -46,12 +47,14 @@ class Ending:
     _signer: Signer
     _far: Signer | None
 
+    @abstractmethod
     def _spawn(self, coroutine: object) -> None:
-        raise NotImplementedError
+        """As a task that ends with the shim."""
 
     @staticmethod
+    @abstractmethod
     def _sign(frames: Sequence[BytesLike], by: Signer, anew: Signer | None) -> Sequence[BytesLike]:
-        raise NotImplementedError
+        """As they are, unless the two ends sign with different keys."""
 
     def _interrupt(self) -> None:
         if self._open and self._remote is not None:

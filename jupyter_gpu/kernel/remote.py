@@ -16,6 +16,8 @@ from ..wire.codec import BytesLike, decode, encode
 from ..wire.errors import GatewayUnreachable, JupyterGpuError, SessionLost, from_record
 from ..wire.link import Lane, Link
 from ..wire.messages import (
+    OVER,
+    USABLE,
     ErrorRecord,
     Interrupt,
     Jupyter,
@@ -28,15 +30,11 @@ from ..wire.messages import (
     OpenSession,
     SessionInfo,
     Sessions,
-    SessionState,
     StopSession,
     Wanted,
 )
 from ..wire.spool import Spool
 from .gateway import Where
-
-_USABLE = (SessionState.READY, SessionState.BUSY, SessionState.IDLE)
-_OVER = (SessionState.LOST, SessionState.ENDED)
 
 #: Seconds without a connection after which the kernel is lost. A worker gives up earlier, unless the gateway tells it otherwise.
 _GIVE_UP = 900.0
@@ -170,7 +168,7 @@ class Remote:
         info = self.info
         while True:
             self._on_news(info)
-            if info.state in _USABLE:
+            if info.state in USABLE:
                 self.info = info
                 return
             news, error = await self._news.get()
@@ -181,7 +179,7 @@ class Remote:
             elif news.session_id == info.session_id:
                 if error is not None:
                     raise from_record(error)
-                if news.state in _OVER:
+                if news.state in OVER:
                     raise SessionLost(session=news.session_id, reason=news.reason)
                 info = news
 

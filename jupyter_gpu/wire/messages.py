@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import msgspec
 
+from .records import OVER as OVER
+from .records import USABLE as USABLE
 from .records import BufferRef as BufferRef
 from .records import CannotTravel as CannotTravel
 from .records import CellNames as CellNames

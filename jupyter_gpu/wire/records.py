@@ -54,6 +54,11 @@ class SessionState(str, Enum):
     ENDED = "ended"
 
 
+#: States in which a session can be talked to, and those that it does not come back from.
+USABLE = (SessionState.READY, SessionState.BUSY, SessionState.IDLE)
+OVER = (SessionState.LOST, SessionState.ENDED)
+
+
 class SessionInfo(Record):
     """A session as people see it. Times are seconds since the epoch."""
 

@@ -204,6 +204,7 @@ class CellRunner:
                 apply_seconds=applied - began,
                 warnings=warnings,
             )
+            self.kernel.interrupted = False  # a press while it arrived is not the next cell's
             self.kernel.tell(done)
             self.replica.settle()
             return
